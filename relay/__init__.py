@@ -1,0 +1,1 @@
+"""A relay between code editors and AnythingLLM: answers appear as they are written."""

@@ -1,0 +1,97 @@
+"""Everything that can go wrong, in one table.
+
+Two families share it: a *refusal* is told before the stream, as JSON with an HTTP status; a *failure*
+is told inside the stream, as an `error` event (the head is out by then, so it has no status).
+The codes are part of the protocol: docs/protocol.md, "Refusals" and "Errors".
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+class Code(StrEnum):
+    """What a program reads; the message beside it is for a person."""
+
+    BAD_REQUEST = "bad_request"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN_ORIGIN = "forbidden_origin"
+    FORBIDDEN_HOST = "forbidden_host"
+    FORBIDDEN_WORKSPACE = "forbidden_workspace"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    REQUEST_TIMEOUT = "request_timeout"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    TOO_MANY_STREAMS = "too_many_streams"
+
+    UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    UPSTREAM_UNAUTHORIZED = "upstream_unauthorized"
+    UPSTREAM_REJECTED = "upstream_rejected"
+    UPSTREAM_ABORTED = "upstream_aborted"
+    UPSTREAM_TRUNCATED = "upstream_truncated"
+    UPSTREAM_PROTOCOL = "upstream_protocol"
+    EMPTY_ANSWER = "empty_answer"
+
+    SHUTTING_DOWN = "shutting_down"
+    INTERNAL = "internal"
+
+
+class Rule(NamedTuple):
+    """How a code is told: its HTTP status (None: only inside a stream), and whether to ask again."""
+
+    status: int | None
+    retryable: bool
+
+
+TABLE: Final[Mapping[Code, Rule]] = {
+    Code.BAD_REQUEST: Rule(400, retryable=False),
+    Code.UNAUTHORIZED: Rule(401, retryable=False),
+    Code.FORBIDDEN_ORIGIN: Rule(403, retryable=False),
+    Code.FORBIDDEN_HOST: Rule(403, retryable=False),
+    Code.FORBIDDEN_WORKSPACE: Rule(403, retryable=False),
+    Code.NOT_FOUND: Rule(404, retryable=False),
+    Code.METHOD_NOT_ALLOWED: Rule(405, retryable=False),
+    Code.REQUEST_TIMEOUT: Rule(408, retryable=True),
+    Code.TOO_LARGE: Rule(413, retryable=False),
+    Code.UNSUPPORTED_MEDIA_TYPE: Rule(415, retryable=False),
+    Code.TOO_MANY_STREAMS: Rule(503, retryable=True),
+    Code.UPSTREAM_UNREACHABLE: Rule(None, retryable=True),
+    Code.UPSTREAM_TIMEOUT: Rule(None, retryable=True),
+    Code.UPSTREAM_UNAUTHORIZED: Rule(None, retryable=False),
+    Code.UPSTREAM_REJECTED: Rule(None, retryable=False),
+    Code.UPSTREAM_ABORTED: Rule(None, retryable=True),
+    Code.UPSTREAM_TRUNCATED: Rule(None, retryable=True),
+    Code.UPSTREAM_PROTOCOL: Rule(None, retryable=False),
+    Code.EMPTY_ANSWER: Rule(None, retryable=True),
+    Code.SHUTTING_DOWN: Rule(503, retryable=True),
+    Code.INTERNAL: Rule(500, retryable=False),
+}
+
+
+class RelayError(Exception):
+    """Something went wrong that a person is told about, in a sentence.
+
+    `retryable` follows the table unless the case knows better (a provider's 429, say).
+    `headers` go out with a refusal (`Retry-After`, `Allow`).
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retryable = TABLE[code].retryable if retryable is None else retryable
+        self.headers = headers or {}
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of a refusal; a failure that ends up outside a stream is a bad gateway."""
+        return TABLE[self.code].status or 502

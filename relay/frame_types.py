@@ -1,0 +1,85 @@
+"""AnythingLLM's frames as typed values, out of JSON that is only half trusted."""
+
+from typing import Any, Final
+
+import msgspec
+
+from relay.events import Chunk, Event, Message
+from relay.redact import without_paths
+from relay.surrogates import loads, well_formed_deep
+
+_AGENT_FAILED: Final = "Error encountered while running:"
+
+
+class Frame(msgspec.Struct):
+    """What the relay reads of a frame. Only `type` is sure; all else is checked where it is used."""
+
+    type: str
+    id: Any = None
+    text: Any = msgspec.field(name="textResponse", default=None)
+    thought: Any = None
+    file: Any = msgspec.field(name="fileDownload", default=None)
+    close: Any = False
+    error: Any = None
+    sources: Any = None
+    metrics: Any = None
+    chat_id: Any = msgspec.field(name="chatId", default=None)
+
+    @property
+    def agent_failure(self) -> str | None:
+        """What failed in an agent run, which tells it as a thought and never in `error` (recorded)."""
+        if self.type != "agentThought" or not isinstance(self.thought, str):
+            return None
+        if not self.thought.startswith(_AGENT_FAILED):
+            return None
+        return self.thought.removeprefix(_AGENT_FAILED).strip()
+
+
+_decode = msgspec.json.Decoder(Frame).decode
+
+
+def parse(data: str) -> Frame | None:
+    """Read one frame; None if it is no JSON object with a type.
+
+    Every string in it is well-formed but `text`, whose halves of a surrogate pair may belong to the
+    text of the next frame.
+    """
+    try:
+        return _decode(data)
+    except msgspec.ValidationError:
+        return None
+    except (msgspec.DecodeError, RecursionError):
+        return _parse_with_halves(data)
+
+
+def _parse_with_halves(data: str) -> Frame | None:
+    try:
+        value = loads(data)
+        frame = msgspec.convert(well_formed_deep(value), Frame)
+    except (ValueError, RecursionError, msgspec.ValidationError):
+        return None
+    if isinstance(frame.text, str):
+        frame.text = value["textResponse"]
+    return frame
+
+
+def handed_on(data: str, events: list[Event]) -> Message:
+    """The frame itself, for `format: anythingllm`: without server paths, its text well-formed.
+
+    `events` are those that the same frame became; `data` was parsed before, so it is JSON.
+    """
+    frame = well_formed_deep(loads(data))
+    if frame["type"] == "textResponseChunk" and isinstance(frame.get("textResponse"), str):
+        frame["textResponse"] = "".join(event.content for event in events if isinstance(event, Chunk))
+    if isinstance(frame.get("sources"), list):
+        frame["sources"] = [without_paths(s) for s in frame["sources"] if isinstance(s, dict)]
+    return Message(frame)
+
+
+def kind_of(content: Any) -> str:
+    """What an object in `textResponse` is: AnythingLLM drops its name, so its fields must tell."""
+    if isinstance(content, dict) and "dataset" in content:
+        return "chart"
+    if isinstance(content, dict) and "jobId" in content:
+        return "scheduled_job"
+    return "other"

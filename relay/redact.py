@@ -1,0 +1,53 @@
+"""What must not leave the relay although AnythingLLM says it: secrets and the server's file paths."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+_BLANK: Final = "[redacted]"
+
+# A provider repeats the key it was given ("401 Incorrect API key provided: sk-..."): keys by the
+# shapes that providers give them, and whatever follows the words that announce one.
+_SHAPED: Final = re.compile(
+    r"\b(?:(?:sk|pk|rk|gsk|xai|hf|r8|pplx|nvapi|gh[pousr]|glpat)[-_][\w*.-]{12,}"
+    r"|AIza[\w-]{20,}|AKIA[A-Z0-9]{12,})",
+    re.ASCII,
+)
+_ANNOUNCED: Final = re.compile(
+    r"((?:api[-_ ]?key|key provided|access[-_ ]?token)[\"']?\s*[:=]\s*[\"']?"
+    r"|[?&]key="
+    r"|\bbearer\s+(?=\S*\d|\S{20}))"  # not in "the bearer token is missing"
+    r"[^\s\"',;&]+",
+    re.IGNORECASE,
+)
+_PATH: Final = re.compile(r"\s*(?:file:|/|\\|[A-Za-z]:[\\/])", re.IGNORECASE)
+_PATH_FIELDS: Final = ("url", "location", "chunkSource")
+_TITLE_FIELDS: Final = ("id", "title", "url", "score")
+
+
+class Redactor:
+    """Blanks secrets in what a provider says: its own known ones, and what looks like one."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = tuple(secret for secret in secrets if secret)
+
+    def text(self, text: str) -> str:
+        """Return `text` with every secret replaced."""
+        for secret in self._secrets:
+            text = text.replace(secret, _BLANK)
+        text = _ANNOUNCED.sub(rf"\1{_BLANK}", text)
+        return _SHAPED.sub(_BLANK, text)
+
+
+def without_paths(source: dict[str, Any]) -> dict[str, Any]:
+    """Return the source without the fields that hold a path on AnythingLLM's machine."""
+    return {
+        name: value
+        for name, value in source.items()
+        if not (name in _PATH_FIELDS and isinstance(value, str) and _PATH.match(value))
+    }
+
+
+def summary(source: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a source that an editor shows; what it does not have is null."""
+    return {name: source.get(name) for name in _TITLE_FIELDS}
