@@ -1,0 +1,91 @@
+"""Who may ask: the rules on host names, origins and keys (docs/protocol.md, "Access")."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from relay.errors import Code, RelayError
+
+_PORT: Final = re.compile(r":\d+\Z", re.ASCII)
+_CORS_HEADERS: Final = "authorization, content-type, idempotency-key, last-event-id"
+_CORS_EXPOSED: Final = "X-Stream-ID, X-Request-ID, Retry-After"
+
+
+class AccessRules:
+    """Tells whether a request may pass, from its headers alone.
+
+    Without any keys, the host and origin rules are all that keeps web pages out of a relay on a
+    laptop: a page on any site can send requests to loopback, and DNS rebinding gives it a name there.
+    """
+
+    def __init__(
+        self, *, keys: Iterable[str] = (), hosts: Iterable[str], origins: Iterable[str] = ()
+    ) -> None:
+        self._keys = [_digest(key) for key in keys]
+        self._hosts = {host.lower() for host in hosts}
+        self._origins = {origin.lower() for origin in origins}
+
+    def check_host(self, headers: Mapping[str, str]) -> None:
+        """Raise RelayError (forbidden_host) for a name that is not ours.
+
+        No name at all is fine: only HTTP/1.0 allows that, and no browser speaks it.
+        """
+        host = headers.get("Host", "").lower()
+        if host and host not in self._hosts and _PORT.sub("", host) not in self._hosts:
+            message = "This host name is not one of the relay's (RELAY_ALLOWED_HOSTS)."
+            raise RelayError(Code.FORBIDDEN_HOST, message)
+
+    def check_origin(self, headers: Mapping[str, str]) -> None:
+        """Raise RelayError (forbidden_origin) for a web page that was not allowed."""
+        if "Origin" in headers:
+            allowed = self.allows_origin(headers)
+        else:
+            allowed = headers.get("Sec-Fetch-Site") != "cross-site"
+        if not allowed:
+            message = "Web pages of this origin may not use the relay (RELAY_ALLOWED_ORIGINS)."
+            raise RelayError(Code.FORBIDDEN_ORIGIN, message)
+
+    def allows_origin(self, headers: Mapping[str, str]) -> bool:
+        """Whether the request's Origin is the relay's own page, or one that was allowed."""
+        origin = headers.get("Origin", "").lower()
+        scheme, _, authority = origin.partition("://")
+        own = scheme in ("http", "https") and authority == headers.get("Host", "").lower()
+        return own or origin in self._origins or f"{scheme}://*" in self._origins
+
+    def check_key(self, headers: Mapping[str, str]) -> str | None:
+        """Return the client's key; None where no keys are set. Raises RelayError (unauthorized)."""
+        if not self._keys:
+            return None
+        scheme, _, key = headers.get("Authorization", "").partition(" ")
+        digest = _digest(key.strip())
+        # Every key is compared, so that the time says nothing about which one was close.
+        matches = [hmac.compare_digest(digest, known) for known in self._keys]
+        if scheme.lower() == "bearer" and any(matches):
+            return key.strip()
+        message = "Send one of the relay's keys (RELAY_API_KEYS) as `Authorization: Bearer KEY`."
+        raise RelayError(Code.UNAUTHORIZED, message, headers={"WWW-Authenticate": "Bearer"})
+
+    def cors_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return what lets an allowed page read the response; nothing for others."""
+        if "Origin" not in headers or not self.allows_origin(headers):
+            return {}
+        return {
+            "Access-Control-Allow-Origin": headers["Origin"],
+            "Access-Control-Expose-Headers": _CORS_EXPOSED,
+            "Vary": "Origin",
+        }
+
+    def preflight_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return what lets an allowed page send its request."""
+        return {
+            **self.cors_headers(headers),
+            "Access-Control-Allow-Methods": "GET, POST, DELETE",
+            "Access-Control-Allow-Headers": _CORS_HEADERS,
+            "Access-Control-Max-Age": "600",
+        }
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

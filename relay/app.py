@@ -1,0 +1,62 @@
+"""Puts the parts together."""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from config.settings import Settings
+from relay import handlers, middlewares
+from relay.access import AccessRules
+from relay.frames import Limits
+from relay.question import Rules
+from relay.redact import Redactor
+from relay.stream import Streams
+from relay.upstream import Upstream
+
+
+def create_app(settings: Settings) -> web.Application:
+    """Return the relay. Run it with `handler_cancellation=True`, or nobody's leaving is noticed."""
+    app = web.Application(client_max_size=settings.relay_max_body_bytes)
+    key = settings.anythingllm_api_key.get_secret_value()
+    client_keys = [key.get_secret_value() for key in settings.relay_api_keys]
+    app[handlers.RULES] = Rules(
+        workspace=settings.anythingllm_workspace_slug,
+        workspaces=settings.anythingllm_allowed_workspaces,
+        mode=settings.anythingllm_mode,
+        modes=settings.anythingllm_allowed_modes,
+    )
+    app[handlers.TIMING] = handlers.Timing(
+        heartbeat=settings.relay_heartbeat,
+        send_timeout=settings.relay_send_timeout,
+        upstream=Limits(
+            first_event=settings.anythingllm_first_event_timeout or None,
+            idle=settings.anythingllm_idle_timeout or None,
+        ),
+    )
+    app[handlers.MAX_LINE_BYTES] = settings.anythingllm_max_line_bytes
+    app[handlers.REDACTOR] = Redactor([key, *client_keys])
+    app[handlers.STREAMS] = Streams(settings.relay_max_streams)
+    rules = AccessRules(
+        keys=client_keys,
+        hosts=settings.relay_allowed_hosts,
+        origins=settings.relay_allowed_origins,
+    )
+    middlewares.install(app, rules)
+    app.add_routes(handlers.routes)
+
+    async def upstream(app: web.Application) -> AsyncIterator[None]:
+        async with create_upstream(settings) as app[handlers.UPSTREAM]:
+            yield
+
+    app.cleanup_ctx.append(upstream)
+    return app
+
+
+def create_upstream(settings: Settings) -> Upstream:
+    """Return the client of AnythingLLM that these settings describe."""
+    return Upstream(
+        settings.anythingllm_base_url,
+        settings.anythingllm_api_key.get_secret_value(),
+        connect_timeout=settings.anythingllm_connect_timeout,
+        max_streams=settings.relay_max_streams,
+    )

@@ -1,0 +1,148 @@
+"""The addresses of the relay: `POST /stream-ask`, `GET /healthz`, `GET /readyz`."""
+
+import asyncio
+import logging
+import re
+from typing import Any, Final, NamedTuple
+
+from aiohttp import web
+
+from relay import question
+from relay.errors import Code, RelayError
+from relay.frames import Answer, Limits
+from relay.middlewares import CLIENT_KEY, request_id
+from relay.question import Question, Rules
+from relay.redact import Redactor
+from relay.response import StreamResponse
+from relay.stream import RelayStream, Streams, shutting_down
+from relay.upstream import Upstream
+
+
+class Timing(NamedTuple):
+    """Seconds: silence before a comment, patience with a stuck client, the limits on AnythingLLM."""
+
+    heartbeat: float
+    send_timeout: float
+    upstream: Limits
+
+
+RULES: Final = web.AppKey("rules", Rules)
+TIMING: Final = web.AppKey("timing", Timing)
+MAX_LINE_BYTES: Final = web.AppKey("max_line_bytes", int)
+REDACTOR: Final = web.AppKey("redactor", Redactor)
+UPSTREAM: Final = web.AppKey("upstream", Upstream)
+STREAMS: Final = web.AppKey("streams", Streams)
+
+_BODY_TIMEOUT: Final = 30.0
+_JSON: Final = "application/json"
+_FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
+_TRACEPARENT: Final = re.compile(r"[0-9a-f-]{1,128}", re.ASCII)
+
+log = logging.getLogger(__name__)
+routes = web.RouteTableDef()
+
+
+@routes.post("/stream-ask")
+async def stream_ask(request: web.Request) -> web.StreamResponse:
+    """Ask, and stream the answer for as long as the client stays."""
+    asked = question.parse(await _fields(request), request.app[RULES])
+    if CLIENT_KEY in request:
+        asked = question.owned_by(asked, request[CLIENT_KEY])
+    streams = request.app[STREAMS]
+    streams.refuse_if_full()
+    stream = RelayStream(request.app[UPSTREAM], asked, _answer(request.app, asked), _trace(request))
+    timing = request.app[TIMING]
+    response = StreamResponse(heartbeat=timing.heartbeat, send_timeout=timing.send_timeout)
+    started = asyncio.get_running_loop().time()
+    try:
+        with streams.running(stream):
+            await _deliver(stream, request, response)
+    except ConnectionResetError:
+        pass  # the client left; the log line says so
+    finally:
+        _log_end(request, stream, response, asyncio.get_running_loop().time() - started)
+    return response
+
+
+async def _deliver(stream: RelayStream, request: web.Request, response: StreamResponse) -> None:
+    async with stream:
+        await response.prepare(request)
+        async with response:
+            while events := await stream.read():
+                await response.write(events)
+        await response.write_eof()
+
+
+@routes.get("/healthz", allow_head=False)
+async def healthz(_request: web.Request) -> web.Response:
+    """Tell that the process serves."""
+    return web.json_response({"status": "ok"})
+
+
+@routes.get("/readyz", allow_head=False)
+async def readyz(request: web.Request) -> web.Response:
+    """Tell whether a question would be answered: AnythingLLM is there and takes our key."""
+    try:
+        if request.app[STREAMS].draining:
+            raise shutting_down()
+        await request.app[UPSTREAM].probe()
+    except RelayError as error:
+        return web.json_response({"error": error.message, "code": error.code}, status=503)
+    return web.json_response({"status": "ok"})
+
+
+async def _fields(request: web.Request) -> dict[str, Any]:
+    """Read the body in either of its two kinds."""
+    kind = request.content_type if "Content-Type" in request.headers else ""
+    if kind != _JSON and kind not in _FORMS:
+        raise _unsupported(f"Send the question as {_JSON}, or as a form.")
+    if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise _unsupported("The body must be UTF-8.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise _unsupported("The body must not be compressed.")
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            if kind == _JSON:
+                return question.from_json(await request.read())
+            return question.from_form((await request.post()).items())
+    except TimeoutError:
+        message = f"The body did not arrive within {_BODY_TIMEOUT:g} seconds."
+        raise RelayError(Code.REQUEST_TIMEOUT, message) from None
+    except ValueError:  # aiohttp's, for a broken multipart body
+        raise RelayError(Code.BAD_REQUEST, "The form cannot be read.") from None
+
+
+def _unsupported(message: str) -> RelayError:
+    return RelayError(Code.UNSUPPORTED_MEDIA_TYPE, message)
+
+
+def _answer(app: web.Application, asked: Question) -> Answer:
+    return Answer(
+        format=asked.format,
+        reasoning=asked.reasoning,
+        sources=asked.sources,
+        limits=app[TIMING].upstream,
+        max_line_bytes=app[MAX_LINE_BYTES],
+        redactor=app[REDACTOR],
+    )
+
+
+def _trace(request: web.Request) -> dict[str, str]:
+    traceparent = request.headers.get("traceparent", "")
+    return {"traceparent": traceparent} if _TRACEPARENT.fullmatch(traceparent) else {}
+
+
+def _log_end(
+    request: web.Request, stream: RelayStream, response: StreamResponse, seconds: float
+) -> None:
+    """One line a stream; neither the question nor the answer is in it."""
+    first = stream.first_event_after
+    fields = {
+        "id": request_id(request),
+        "outcome": "stuck" if response.stuck else stream.outcome,
+        "events": stream.events,
+        "bytes": stream.bytes,
+        "first_event_s": None if first is None else round(first, 3),
+        "total_s": round(seconds, 3),
+    }
+    log.info("stream ended", extra={"fields": fields})

@@ -1,0 +1,96 @@
+"""What every request passes before its handler: its id, the access rules, and words for refusals."""
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from relay.access import AccessRules
+from relay.errors import Code, RelayError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+
+CLIENT_KEY: Final = web.RequestKey("client_key", str)
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+_STARTED: Final = web.RequestKey("started", bool)
+_ACCESS: Final = web.AppKey("access", AccessRules)
+
+_FREE: Final = ("/", "/healthz", "/readyz")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+log = logging.getLogger(__name__)
+
+
+def install(app: web.Application, rules: AccessRules) -> None:
+    """Make every request of the application pass."""
+    app[_ACCESS] = rules
+    app.middlewares.extend([_told_as_json, _admitted])
+    app.on_response_prepare.append(_mark)
+
+
+def request_id(request: web.Request) -> str:
+    """Return the request's id: the client's own if it is one, else a new one."""
+    if REQUEST_ID not in request:
+        given = request.headers.get("X-Request-ID", "")
+        request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    return request[REQUEST_ID]
+
+
+async def _mark(request: web.Request, response: web.StreamResponse) -> None:
+    request[_STARTED] = True
+    response.headers["X-Request-ID"] = request_id(request)
+    response.headers.update(request.app[_ACCESS].cors_headers(request.headers))
+
+
+@web.middleware
+async def _admitted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.path in _FREE:
+        return await handler(request)
+    rules = request.app[_ACCESS]
+    rules.check_host(request.headers)
+    rules.check_origin(request.headers)
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        return web.Response(status=204, headers=rules.preflight_headers(request.headers))
+    key = rules.check_key(request.headers)
+    if key is not None:
+        request[CLIENT_KEY] = key
+    return await handler(request)
+
+
+@web.middleware
+async def _told_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every refusal into JSON, and every fault of ours into a sentence without a traceback."""
+    try:
+        return await handler(request)
+    except RelayError as error:
+        refusal = error
+    except web.HTTPException as error:
+        refusal = _of_http(error)
+    except Exception:
+        log.exception("request %s failed", request_id(request))
+        if _STARTED in request:  # a second head would end up in the middle of the body
+            request.protocol.force_close()
+            raise
+        message = f"The relay itself failed; its log says why, under request {request_id(request)}."
+        refusal = RelayError(Code.INTERNAL, message)
+    return web.json_response(
+        {"error": refusal.message, "code": refusal.code},
+        status=refusal.status,
+        headers=refusal.headers,
+    )
+
+
+def _of_http(error: web.HTTPException) -> RelayError:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allow = ", ".join(sorted(error.allowed_methods))
+        message = f"{error.method} is not for this address; use {allow}."
+        return RelayError(Code.METHOD_NOT_ALLOWED, message, headers={"Allow": allow})
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return RelayError(Code.TOO_LARGE, "The body is too large (RELAY_MAX_BODY_BYTES).")
+    if isinstance(error, web.HTTPNotFound):
+        return RelayError(Code.NOT_FOUND, "There is nothing at this address; ask at POST /stream-ask.")
+    return RelayError(Code.BAD_REQUEST, f"The request cannot be read: {error.reason}.")

@@ -1,0 +1,249 @@
+"""What a client may ask: the body of `POST /stream-ask` (docs/protocol.md, "Asking")."""
+
+import hmac
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
+
+import msgspec
+
+from relay.errors import Code, RelayError
+from relay.frames import Format, SourceDetail
+from relay.reasoning import Handling
+from relay.surrogates import loads
+
+Mode = Literal["chat", "query", "automatic"]
+SLUG: Final = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
+_MAX_SESSION_ID: Final = 256
+_FORM_BOOLEANS: Final = {"true": True, "1": True, "on": True, "false": False, "0": False}
+_Choice = TypeVar("_Choice", bound=str)
+
+
+class Rules(NamedTuple):
+    """What this relay's operator allows, and what holds where a client does not say."""
+
+    workspace: str
+    workspaces: Collection[str]
+    mode: Mode
+    modes: Collection[str]
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """A question that passed every check."""
+
+    text: str | None  # None: only reset the history
+    mode: Mode
+    workspace: str
+    thread: str | None
+    session_id: str | None
+    attachments: list[dict[str, Any]]
+    reset: bool
+    reasoning: Handling
+    sources: SourceDetail
+    format: Format
+
+    def body(self) -> dict[str, Any]:
+        """Return what AnythingLLM is asked, as it wants it."""
+        body: dict[str, Any] = {"mode": self.mode}
+        if self.text is not None:
+            body["message"] = self.text
+        if self.session_id is not None:
+            body["sessionId"] = self.session_id
+        if self.attachments:
+            body["attachments"] = self.attachments
+        if self.reset:
+            body["reset"] = True
+        return body
+
+
+def from_json(body: bytes) -> dict[str, Any]:
+    """Read the fields of a JSON body. Raises RelayError (bad_request)."""
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        fields = _from_lenient_json(body)
+    except RecursionError:
+        raise _bad("The body is JSON nested too deep.") from None
+    if not isinstance(fields, dict):
+        raise _bad('The body must be a JSON object, like {"question": "..."}.')
+    return fields
+
+
+def _from_lenient_json(body: bytes) -> Any:
+    """Parse what the strict parser refused, so that a lone surrogate is blamed on its field."""
+    try:
+        return loads(body.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise _bad("The body is not UTF-8.") from None
+    except RecursionError:
+        raise _bad("The body is JSON nested too deep.") from None
+    except ValueError as error:
+        raise _bad(f"The body is not JSON: {error}.") from None
+
+
+def from_form(items: Iterable[tuple[str, object]]) -> dict[str, Any]:
+    """Read the same fields out of a form. Raises RelayError (bad_request)."""
+    fields: dict[str, Any] = {}
+    for name, value in items:
+        if not isinstance(value, str):
+            raise _bad(f"`{name}` is a file; send files as `attachments`, a JSON string.")
+        if name in fields:
+            raise _bad(f"`{name}` is there twice.")
+        fields[name] = value
+    if "reset" in fields:
+        fields["reset"] = _FORM_BOOLEANS.get(fields["reset"].lower(), fields["reset"])
+    if "attachments" in fields:
+        fields["attachments"] = _attachments_of_form(fields["attachments"])
+    return fields
+
+
+def _attachments_of_form(value: str) -> Any:
+    try:
+        return loads(value) if value else None
+    except (ValueError, RecursionError):
+        raise _bad("`attachments` must be a list as a JSON string.") from None
+
+
+def parse(fields: Mapping[str, Any], rules: Rules) -> Question:
+    """Check every field. Raises RelayError (bad_request, forbidden_workspace), naming the field."""
+    reset = _boolean(fields, "reset")
+    text = _question(fields, reset=reset)
+    format_: Format = _choice(fields, "format", Format, "events")
+    plain = format_ == "events"
+    thread = _slug(fields, "thread")
+    session_id = _session_id(fields)
+    if thread is not None and session_id is not None:
+        raise _bad("`thread` and `session_id` do not go together: a thread has a history of its own.")
+    if not plain and (
+        fields.get("reasoning") is not None or fields.get("sources") not in (None, "full")
+    ):
+        raise _bad(
+            "`format: anythingllm` hands frames on as they come: leave out `reasoning`, `sources`."
+        )
+    return Question(
+        text=text,
+        mode=_mode(fields, text, rules),
+        workspace=_workspace(fields, rules),
+        thread=thread,
+        session_id=session_id,
+        attachments=_attachments(fields),
+        reset=reset,
+        reasoning=_choice(fields, "reasoning", Handling, "inline"),
+        sources=_choice(fields, "sources", SourceDetail, "titles" if plain else "full"),
+        format=format_,
+    )
+
+
+def owned_by(question: Question, key: str) -> Question:
+    """Return the question with a session that only the holder of `key` can name.
+
+    Without it, two clients with the same `session_id` would read each other's history.
+    """
+    if question.thread is not None:
+        return question
+    session_id = hmac.digest(key.encode(), (question.session_id or "").encode(), "sha256").hex()
+    return msgspec.structs.replace(question, session_id=session_id)
+
+
+def _question(fields: Mapping[str, Any], *, reset: bool) -> str | None:
+    text = _string(fields, "question")
+    if text is not None and text.strip():
+        return text
+    if reset:
+        return None
+    raise _bad("`question` is missing." if text is None else "`question` must not be blank.")
+
+
+def _mode(fields: Mapping[str, Any], text: str | None, rules: Rules) -> Mode:
+    mode: Mode = _choice(fields, "mode", Mode, rules.mode)
+    if mode not in rules.modes:
+        allowed = ", ".join(sorted(rules.modes))
+        raise _bad(f"`mode` {mode} is not allowed here; allowed: {allowed}.")
+    if "automatic" not in rules.modes and text is not None and text.lstrip().startswith("@agent"):
+        raise _bad("`question` starts with @agent, and agents are not allowed here.")
+    return mode
+
+
+def _workspace(fields: Mapping[str, Any], rules: Rules) -> str:
+    workspace = _slug(fields, "workspace")
+    if workspace is None:
+        return rules.workspace
+    if workspace not in rules.workspaces:
+        message = f"The workspace {workspace} is not allowed here (ANYTHINGLLM_ALLOWED_WORKSPACES)."
+        raise RelayError(Code.FORBIDDEN_WORKSPACE, message)
+    return workspace
+
+
+def _slug(fields: Mapping[str, Any], name: str) -> str | None:
+    slug = _string(fields, name)
+    if slug is None:
+        return None
+    if not SLUG.fullmatch(slug):
+        raise _bad(f"`{name}` must be 1 to 255 of the characters A-Z a-z 0-9 _ and -.")
+    return slug
+
+
+def _session_id(fields: Mapping[str, Any]) -> str | None:
+    name = "session_id" if fields.get("session_id") is not None else "sessionId"
+    session_id = _string(fields, name)
+    if session_id is not None and len(session_id) > _MAX_SESSION_ID:
+        raise _bad(f"`{name}` must have at most {_MAX_SESSION_ID} characters.")
+    return session_id or None
+
+
+def _attachments(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    value = fields.get("attachments")
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(_is_attachment(item) for item in value):
+        raise _bad("`attachments` must be a list of {name, mime, contentString}, all of them strings.")
+    return value
+
+
+def _is_attachment(item: object) -> bool:
+    if not isinstance(item, dict):
+        return False
+    values = [item.get(name) for name in ("name", "mime", "contentString")]
+    return all(isinstance(value, str) and _is_well_formed(value) for value in values)
+
+
+def _string(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _bad(f"`{name}` must be a string.")
+    if not _is_well_formed(value):
+        raise _bad(f"`{name}` holds half of a surrogate pair, which is no character.")
+    return value
+
+
+def _is_well_formed(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _boolean(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise _bad(f"`{name}` must be true or false.")
+    return value
+
+
+def _choice(fields: Mapping[str, Any], name: str, choices: Any, default: _Choice) -> _Choice:
+    value = fields.get(name)
+    if value is None:
+        return default
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise _bad(f"`{name}` must be one of {', '.join(allowed)}.")
+    return next(choice for choice in allowed if choice == value)  # type: ignore[no-any-return]
+
+
+def _bad(message: str) -> RelayError:
+    return RelayError(Code.BAD_REQUEST, message)

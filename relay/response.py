@@ -1,0 +1,85 @@
+"""The response that a stream is written to."""
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp_sse import EventSourceResponse
+
+from relay.sse import PING
+
+_HEADERS: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+}
+
+
+class StreamResponse(EventSourceResponse):
+    """Server-Sent Events for a client that may be slow, silent for long, or gone.
+
+    Writes events that are encoded already; sends a comment after `heartbeat` seconds without any
+    event; aborts the connection of a client that took no byte for `send_timeout` seconds. A slow
+    client that takes a few is waited for.
+    """
+
+    def __init__(self, *, heartbeat: float, send_timeout: float) -> None:
+        super().__init__(allow_all_methods=True, send_timeout=send_timeout)
+        self.headers.update(_HEADERS)
+        self._heartbeat = heartbeat
+        self._patience = send_timeout
+        self.stuck = False  # whether the client was given up
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the head and a first comment at once, before there is any event."""
+        if self.prepared:
+            return await super().prepare(request)
+        if not request.keep_alive:
+            self.headers["Connection"] = "close"
+            self.force_close()
+        self._loop = asyncio.get_running_loop()
+        self._transport = request.transport
+        self._last_write = self._loop.time()
+        writer = await super().prepare(request)
+        self._writer = writer
+        await self.write(PING)
+        return writer
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write whole events; waits while the client is behind.
+
+        Raises ConnectionResetError once the client is gone.
+        """
+        self._last_write = self._loop.time()
+        await super().write(data)
+
+    async def _ping(self) -> None:
+        """Beat in silence only, and find a client that takes nothing.
+
+        The one place where the library is bent: it starts this method as a task, and its own beats at
+        a fixed rate, with an empty line that widely used clients take for an empty message.
+        """
+        taken, taken_at = 0, self._loop.time()
+        while True:
+            beat_at = self._last_write + self._heartbeat
+            await asyncio.sleep(max(0.0, min(beat_at - self._loop.time(), self._patience / 4)))
+            now = self._loop.time()
+            unsent = self._unsent()
+            if not unsent or self._sent() - unsent > taken:
+                taken, taken_at = self._sent() - unsent, now
+            elif now - taken_at >= self._patience:
+                self.stuck = True
+                self._abort_transport()
+                return
+            if not unsent and now >= self._last_write + self._heartbeat:
+                await self.write(PING)
+
+    def _unsent(self) -> int:
+        """Bytes that the kernel did not take yet."""
+        if self._transport is None or self._transport.is_closing():
+            return 0
+        return self._transport.get_write_buffer_size()
+
+    def _sent(self) -> int:
+        """Bytes given to the transport so far, the framing of chunks included."""
+        return self._writer.output_size if self._writer is not None else 0

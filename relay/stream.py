@@ -1,0 +1,188 @@
+"""One answer on its way: a producer reads AnythingLLM and fills it, a reader empties it."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final, Self
+
+from relay import sse
+from relay.errors import Code, RelayError
+from relay.events import Event, Reason, name_of, to_json
+from relay.frames import Answer
+from relay.question import Question
+from relay.upstream import Reply, Upstream
+
+# Encoded bytes that may wait for the reader before AnythingLLM is read no further.
+_HIGH_WATER: Final = 64 * 1024
+
+log = logging.getLogger(__name__)
+
+
+class RelayStream:
+    """Asks one question, and holds what was answered until it is read.
+
+    Use it as an async context manager: entering asks, leaving stops the asking and closes the
+    connection to AnythingLLM. AnythingLLM is read only as fast as the one reader reads.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        question: Question,
+        answer: Answer,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._upstream = upstream
+        self._question = question
+        self._answer = answer
+        self._headers = headers or {}
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._something = asyncio.Event()
+        self._room = asyncio.Event()
+        self.events = 0
+        self.bytes = 0
+        self.first_event_after: float | None = None  # seconds
+
+    async def __aenter__(self) -> Self:
+        self._asked_at = asyncio.get_running_loop().time()
+        self._producer = asyncio.create_task(self._produce())
+        return self
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        if exc_type is not None:
+            self._producer.cancel()
+        await asyncio.wait([self._producer])
+
+    @property
+    def outcome(self) -> str:
+        """How the answer ended: a reason, an error's code, or `left` if its reader went first."""
+        return self._answer.outcome or "left"
+
+    async def read(self) -> bytes:
+        """Return all events that wait, encoded, or wait for some; empty after the last one."""
+        await self._something.wait()
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self._size = 0
+        if not self._answer.ended:
+            self._something.clear()
+        self._room.set()
+        return data
+
+    def stop(self, error: RelayError, reason: Reason) -> None:
+        """End the answer now, from outside; its reader is told."""
+        self._publish(self._answer.fail(error, reason))
+        self._producer.cancel()
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        if self.first_event_after is None:
+            self.first_event_after = asyncio.get_running_loop().time() - self._asked_at
+        data = b"".join([sse.encode(to_json(event), event=name_of(event)) for event in events])
+        self._waiting.append(data)
+        self._size += len(data)
+        self.events += len(events)
+        self.bytes += len(data)
+        self._something.set()
+
+    async def _produce(self) -> None:
+        try:
+            async with (
+                asyncio.timeout(self._answer.limit) as silence,
+                self._upstream.ask(self._question, self._headers) as reply,
+            ):
+                while not self._answer.ended:
+                    await self._step(reply, silence)
+                silence.reschedule(None)
+                await reply.finish()
+        except TimeoutError:
+            self._publish(self._answer.timeout())
+        except RelayError as error:
+            self._publish(self._answer.fail(error))
+        except Exception:
+            log.exception("the relay failed in the middle of an answer")
+            message = "The relay itself failed; its log says why."
+            self._publish(self._answer.fail(RelayError(Code.INTERNAL, message)))
+
+    async def _step(self, reply: Reply, silence: asyncio.Timeout) -> None:
+        heard = self._answer.frames
+        data = await reply.read()
+        self._publish(self._answer.feed(data) if data else self._answer.eof())
+        waited = self._size > _HIGH_WATER
+        if waited:
+            silence.reschedule(None)  # AnythingLLM is not silent while it is us who do not read
+            self._room.clear()
+            await self._room.wait()
+        if waited or self._answer.frames != heard:
+            limit = self._answer.limit
+            silence.reschedule(None if limit is None else asyncio.get_running_loop().time() + limit)
+
+
+class Streams:
+    """The streams that run now: at most so many, and none once a drain began."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._running: set[RelayStream] = set()
+        self._none_left = asyncio.Event()
+        self._drain_ends_at: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the relay is about to stop."""
+        return self._drain_ends_at is not None
+
+    def refuse_if_full(self) -> None:
+        """Raise RelayError (too_many_streams, shutting_down) if no further stream may begin."""
+        if self._drain_ends_at is not None:
+            left = max(1, round(self._drain_ends_at - asyncio.get_running_loop().time()))
+            raise shutting_down({"Retry-After": str(left)})
+        if len(self._running) >= self._limit:
+            message = (
+                f"{self._limit} answers are running, which is the limit (RELAY_MAX_STREAMS); try again."
+            )
+            raise RelayError(Code.TOO_MANY_STREAMS, message, headers={"Retry-After": "1"})
+
+    @contextmanager
+    def running(self, stream: RelayStream) -> Iterator[None]:
+        """Count the stream for as long as the context lasts."""
+        self._running.add(stream)
+        try:
+            yield
+        finally:
+            self._running.discard(stream)
+            if not self._running:
+                self._none_left.set()
+
+    async def drain(self, grace: float) -> None:
+        """Let no new stream begin, give the others `grace` seconds, then tell each that it ends."""
+        self._drain_ends_at = asyncio.get_running_loop().time() + grace
+        await self._wait_for_none(grace)
+        for stream in self._running:
+            stream.stop(shutting_down(), "shutdown")
+        await self._wait_for_none(_GOODBYE)
+
+    async def _wait_for_none(self, seconds: float) -> None:
+        self._none_left.clear()
+        if not self._running:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._none_left.wait()
+        except TimeoutError:
+            pass  # the caller goes on without them
+
+
+# Seconds that readers have to take their last events before the connection is closed all the same.
+_GOODBYE: Final = 2.0
+
+
+def shutting_down(headers: Mapping[str, str] | None = None) -> RelayError:
+    """Return what is told while the relay stops."""
+    return RelayError(Code.SHUTTING_DOWN, "The relay is shutting down; ask again soon.", headers=headers)

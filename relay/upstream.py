@@ -1,0 +1,282 @@
+"""The client of AnythingLLM: the only file that knows aiohttp's client and its exceptions."""
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self
+
+import aiohttp
+import msgspec
+
+from relay.errors import Code, RelayError
+from relay.question import SLUG, Question
+
+# Node closes an idle connection after 5 s (recorded); well below that, ours is never the loser.
+_KEEPALIVE: Final = 2.0
+# A reused connection that ends this soon after sending was closed before our request got there.
+_DEAD_ON_ARRIVAL: Final = 0.05
+_PROBE_TIMEOUT: Final = 10.0
+_MAX_ERROR_BODY: Final = 64 * 1024
+# Time given to the end of a body whose last frame is here, so that its connection can be used again.
+_BODY_END: Final = 0.1
+_HOW_TO_REACH: Final = "check that AnythingLLM runs and that ANYTHINGLLM_BASE_URL is its address"
+
+
+class Reply:
+    """The body of AnythingLLM's answer, as it arrives."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._content = response.content
+
+    async def read(self) -> bytes:
+        """Return all bytes that are here, or wait for some; empty at the end of the body.
+
+        Safe to cancel: nothing read is lost. Raises RelayError (upstream_truncated).
+        """
+        try:
+            return await self._content.readany()
+        except (aiohttp.ClientError, OSError):
+            message = "The connection to AnythingLLM broke before the answer was finished; ask again."
+            raise RelayError(Code.UPSTREAM_TRUNCATED, message) from None
+
+    async def finish(self) -> None:
+        """Read to the end of the body if it comes at once: only then can the connection be reused."""
+        try:
+            async with asyncio.timeout(_BODY_END):
+                while await self.read():
+                    pass
+        except (RelayError, TimeoutError):
+            pass  # it is closed then, not pooled
+
+
+class Upstream:
+    """One AnythingLLM server. Use it as an async context manager.
+
+    Connections are kept for as many streams as may run. A connection is closed, not pooled, unless its
+    answer was read to the end.
+    """
+
+    def __init__(self, base_url: str, api_key: str, *, connect_timeout: float, max_streams: int) -> None:
+        self._api = f"{base_url}/api/v1"
+        self._headers = {"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity"}
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
+        self._connect_timeout = connect_timeout
+        self._max_streams = max_streams
+
+    async def __aenter__(self) -> Self:
+        self._session = self._open_session(
+            aiohttp.TCPConnector(limit=self._max_streams, keepalive_timeout=_KEEPALIVE)
+        )
+        # For the one retry, and for probes, which must not wait for a stream's connection.
+        self._fresh = self._open_session(aiohttp.TCPConnector(limit=0, force_close=True))
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._session.close()
+        await self._fresh.close()
+
+    def _open_session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
+            headers=self._headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=self._timeout,
+            trace_configs=[_Fate.tracing()],
+        )
+
+    @asynccontextmanager
+    async def ask(
+        self, question: Question, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Reply]:
+        """Ask AnythingLLM, and hold the connection for as long as the context lasts.
+
+        Waits for the head of the answer without a limit of its own: the caller's, on silence, covers
+        it. Leaving early closes the socket. Raises RelayError.
+        """
+        response = await self._post(_path(question), msgspec.json.encode(question.body()), headers or {})
+        try:
+            await self._check(response)
+            yield Reply(response)
+        finally:
+            response.close()
+
+    async def probe(self) -> None:
+        """Check that AnythingLLM is there and takes our key. Raises RelayError saying what is wrong."""
+        answer = await self._get("/auth")
+        if not isinstance(answer, dict) or answer.get("authenticated") is not True:
+            raise _not_anythingllm("it does not answer like AnythingLLM")
+
+    async def probe_workspace(self, slug: str) -> None:
+        """Check that there is such a workspace. Raises RelayError."""
+        answer = await self._get(f"/workspace/{slug}")
+        # Recorded: an unknown slug is no error there, but an empty list.
+        if not isinstance(answer, dict) or not answer.get("workspace"):
+            message = f"AnythingLLM has no workspace {slug}; check ANYTHINGLLM_WORKSPACE_SLUG."
+            raise RelayError(Code.UPSTREAM_REJECTED, message)
+
+    async def _get(self, path: str) -> Any:
+        """Get JSON, over a connection of its own."""
+        try:
+            async with (
+                asyncio.timeout(_PROBE_TIMEOUT),
+                self._fresh.get(self._api + path, allow_redirects=False) as response,
+            ):
+                await self._check(response, "application/json")
+                return msgspec.json.decode(await _head_of(response))
+        except TimeoutError:
+            message = f"AnythingLLM did not answer within {_PROBE_TIMEOUT:g} seconds; {_HOW_TO_REACH}."
+            raise RelayError(Code.UPSTREAM_TIMEOUT, message) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._translated(error) from None
+        except msgspec.DecodeError:
+            raise _not_anythingllm("it sent broken JSON") from None
+
+    async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        fate = _Fate()
+        try:
+            return await self._send(self._session, path, body, headers, fate)
+        except (aiohttp.ClientError, OSError) as error:
+            if not fate.dead_on_arrival(error):
+                raise self._translated(error) from None
+        try:
+            return await self._send(self._fresh, path, body, headers, _Fate())
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._translated(error) from None
+
+    async def _send(
+        self,
+        session: aiohttp.ClientSession,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        fate: "_Fate",
+    ) -> aiohttp.ClientResponse:
+        return await session.post(
+            self._api + path,
+            data=body,
+            headers={"Content-Type": "application/json", "Accept": "text/event-stream", **headers},
+            allow_redirects=False,
+            trace_request_ctx=fate,
+        )
+
+    async def _check(
+        self, response: aiohttp.ClientResponse, expected: str = "text/event-stream"
+    ) -> None:
+        """Raise RelayError unless this is the kind of answer that was asked for."""
+        if response.status in (401, 403):
+            message = (
+                "AnythingLLM refused the API key; check ANYTHINGLLM_API_KEY "
+                "(AnythingLLM makes one under Settings, Developer API)."
+            )
+            raise RelayError(Code.UPSTREAM_UNAUTHORIZED, message)
+        if response.status != 200:
+            raise await self._rejected(response)
+        # Recorded: an unknown workspace on the thread route is told in a stream without a content type.
+        if "Content-Type" in response.headers and response.content_type != expected:
+            raise _not_anythingllm(f"it sent {response.content_type}, not {expected}")
+
+    async def _rejected(self, response: aiohttp.ClientResponse) -> RelayError:
+        try:
+            words = _error_words(await _head_of(response))
+        except (aiohttp.ClientError, OSError):
+            words = ""
+        message = f"AnythingLLM answered {response.status}"
+        if words:
+            message += f": {words.rstrip('.')}"
+        if 300 <= response.status < 400:
+            message += ", a redirect, which is not followed; set ANYTHINGLLM_BASE_URL to where it leads"
+        elif "is not a valid workspace" in words:
+            message += "; check ANYTHINGLLM_WORKSPACE_SLUG, or the `workspace` of the request"
+        retryable = response.status == 429 or response.status >= 500
+        return RelayError(Code.UPSTREAM_REJECTED, message + ".", retryable=retryable)
+
+    def _translated(self, error: Exception) -> RelayError:
+        """Say in a sentence what aiohttp says in a class."""
+        if isinstance(error, aiohttp.ServerTimeoutError):
+            message = (
+                f"AnythingLLM did not accept a connection within {self._connect_timeout:g} seconds "
+                f"(ANYTHINGLLM_CONNECT_TIMEOUT); {_HOW_TO_REACH}."
+            )
+            return RelayError(Code.UPSTREAM_TIMEOUT, message)
+        if isinstance(error, aiohttp.ClientResponseError):
+            return _not_anythingllm("it does not speak HTTP")
+        message = f"AnythingLLM cannot be reached ({_why(error)}); {_HOW_TO_REACH}."
+        return RelayError(Code.UPSTREAM_UNREACHABLE, message)
+
+
+class _Fate:
+    """What became of one request: told by aiohttp's tracing, read when the request failed."""
+
+    def __init__(self) -> None:
+        self._reused = False
+        self._sent_at = float("inf")
+
+    def dead_on_arrival(self, error: Exception) -> bool:
+        """Whether the request surely met a connection that the server had already closed."""
+        if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+            return False  # a part of an answer came back
+        lost = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+        soon = asyncio.get_running_loop().time() - self._sent_at <= _DEAD_ON_ARRIVAL
+        return self._reused and lost and soon
+
+    @classmethod
+    def tracing(cls) -> aiohttp.TraceConfig:
+        """Return what makes a session tell its requests' fates."""
+        config = aiohttp.TraceConfig()
+        config.on_connection_reuseconn.append(cls._on_reuse)
+        config.on_request_headers_sent.append(cls._on_sent)
+        return config
+
+    @staticmethod
+    async def _on_reuse(_session: object, context: Any, _params: object) -> None:
+        context.trace_request_ctx._reused = True
+
+    @staticmethod
+    async def _on_sent(_session: object, context: Any, _params: object) -> None:
+        context.trace_request_ctx._sent_at = asyncio.get_running_loop().time()
+
+
+def _path(question: Question) -> str:
+    # Checked here as well, at the place where a slash would be another route.
+    for slug in (question.workspace, question.thread or "-"):
+        if not SLUG.fullmatch(slug):
+            raise ValueError(f"not a slug: {slug!r}")
+    thread = f"/thread/{question.thread}" if question.thread else ""
+    return f"/workspace/{question.workspace}{thread}/stream-chat"
+
+
+async def _head_of(response: aiohttp.ClientResponse) -> bytes:
+    """Read a short body; a long one is cut."""
+    body = b""
+    while len(body) < _MAX_ERROR_BODY and (data := await response.content.readany()):
+        body += data
+    return body
+
+
+def _error_words(body: bytes) -> str:
+    """Return what a JSON error says; nothing for a web page."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    words = value.get("error") if isinstance(value, dict) else None
+    return words if isinstance(words, str) else ""
+
+
+def _not_anythingllm(what: str) -> RelayError:
+    message = f"What answered is not AnythingLLM's API: {what}; {_HOW_TO_REACH}."
+    return RelayError(Code.UPSTREAM_PROTOCOL, message)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "the name of its host is not known"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.CertificateError):
+        return "its certificate is not trusted"
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return "TLS failed; perhaps it speaks plain http"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return "it closed the connection"

@@ -1,0 +1,96 @@
+"""The front door: `python run.py` starts the relay; `--help` says what else it can do."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from config.settings import Settings, SettingsError, load
+from relay import logs
+from relay.app import create_app, create_upstream
+from relay.check import check
+from relay.server import CannotListen, serve
+from relay.standin import KEY, WORKSPACE, StandIn
+
+UPSTREAM_FAILED: Final = 1
+SETTINGS_FAILED: Final = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the relay; return the exit status: 0 good, 1 AnythingLLM, 2 settings or address."""
+    options = _parser().parse_args(arguments)
+    try:
+        loaded = load(Path(".env"), demo=options.demo, host=options.host, port=options.port)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return SETTINGS_FAILED
+    for warning in loaded.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    settings = loaded.settings
+    logs.configure(settings.relay_log_level, settings.relay_log_format)
+    if options.check:
+        return _run(_check(settings))
+    try:
+        return _run(_demo(settings) if options.demo else _serve(settings))
+    except CannotListen as error:
+        print(error, file=sys.stderr)
+        return SETTINGS_FAILED
+    except KeyboardInterrupt:  # only where the event loop cannot take signals
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Stream AnythingLLM's answers to code editors. Settings come from .env and the "
+        "environment; .env.example lists them all."
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--demo", action="store_true", help="run in front of a built-in stand-in for AnythingLLM"
+    )
+    kind.add_argument(
+        "--check", action="store_true", help="test settings, address, key and workspace; then exit"
+    )
+    parser.add_argument("--host", help="where to listen, instead of RELAY_HOST")
+    parser.add_argument("--port", type=int, help="which port, instead of RELAY_PORT")
+    return parser
+
+
+def _run(what: Coroutine[Any, Any, int]) -> int:
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415 (not on Windows)
+    except ImportError:
+        return asyncio.run(what)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(what)
+
+
+async def _check(settings: Settings) -> int:
+    print(f"AnythingLLM at {settings.anythingllm_base_url}")
+    good = await check(create_upstream(settings), settings.anythingllm_workspace_slug, print)
+    return 0 if good else UPSTREAM_FAILED
+
+
+async def _demo(settings: Settings) -> int:
+    async with StandIn(key=KEY, workspaces=[WORKSPACE]) as standin:
+        print("Demo: a stand-in answers in AnythingLLM's place; it is no model.")
+        return await _serve(settings.model_copy(update={"anythingllm_base_url": standin.url}))
+
+
+async def _serve(settings: Settings) -> int:
+    def ready(url: str) -> None:
+        ask = "-H 'Content-Type: application/json' -d '{\"question\": \"Hello\"}'"
+        print(f"AnythingLLM  {settings.anythingllm_base_url}, {settings.anythingllm_workspace_slug}")
+        print(f"Relay        {url}  (Ctrl-C stops it)")
+        print(f"Try it       curl -N {url}/stream-ask {ask}", flush=True)
+
+    app = create_app(settings)
+    host, port = settings.relay_host, settings.relay_port
+    await serve(app, host, port, grace=settings.relay_shutdown_grace, ready=ready)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
