@@ -1,4 +1,4 @@
-"""`python run.py --check`: is AnythingLLM there, does it take our key, has it our workspace?"""
+"""`python run.py --check`: is AnythingLLM there, does it take our key, has it our workspace."""
 
 from collections.abc import Callable
 

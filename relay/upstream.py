@@ -67,7 +67,8 @@ class Upstream:
 
     async def __aenter__(self) -> Self:
         self._session = self._open_session(
-            aiohttp.TCPConnector(limit=self._max_streams, keepalive_timeout=_KEEPALIVE)
+            aiohttp.TCPConnector(limit=self._max_streams, keepalive_timeout=_KEEPALIVE),
+            [_Fate.tracing()],
         )
         # For the one retry, and for probes, which must not wait for a stream's connection.
         self._fresh = self._open_session(aiohttp.TCPConnector(limit=0, force_close=True))
@@ -77,13 +78,15 @@ class Upstream:
         await self._session.close()
         await self._fresh.close()
 
-    def _open_session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    def _open_session(
+        self, connector: aiohttp.TCPConnector, traces: list[aiohttp.TraceConfig] | None = None
+    ) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=connector,
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
-            trace_configs=[_Fate.tracing()],
+            trace_configs=traces,
         )
 
     @asynccontextmanager
@@ -141,7 +144,7 @@ class Upstream:
             if not fate.dead_on_arrival(error):
                 raise self._translated(error) from None
         try:
-            return await self._send(self._fresh, path, body, headers, _Fate())
+            return await self._send(self._fresh, path, body, headers)
         except (aiohttp.ClientError, OSError) as error:
             raise self._translated(error) from None
 
@@ -151,7 +154,7 @@ class Upstream:
         path: str,
         body: bytes,
         headers: Mapping[str, str],
-        fate: "_Fate",
+        fate: "_Fate | None" = None,
     ) -> aiohttp.ClientResponse:
         return await session.post(
             self._api + path,

@@ -1,0 +1,1 @@
+"""The relay's settings: read once at the start, then passed down as plain values."""

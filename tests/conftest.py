@@ -1,0 +1,69 @@
+"""What the tests stand on: the relay and the stand-in on real sockets, and a check that nothing is left."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from relay.standin import StandIn
+from tests.running import Relay, settings
+
+
+def _open_sockets() -> set[str]:
+    """The sockets of this process, where the system can tell (Linux)."""
+    found = set()
+    try:
+        descriptors = os.listdir("/proc/self/fd")
+    except OSError:
+        return found
+    for descriptor in descriptors:
+        try:
+            target = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            continue  # the one that listed the folder
+        if target.startswith("socket:"):
+            found.add(target)
+    return found
+
+
+@pytest.fixture
+async def nothing_left_over() -> AsyncIterator[None]:
+    """Fail the test if it leaves a task or a socket behind."""
+    tasks, sockets = asyncio.all_tasks(), _open_sockets()
+    yield
+    async with asyncio.timeout(5):
+        while _open_sockets() - sockets or asyncio.all_tasks() - tasks - {asyncio.current_task()}:
+            await asyncio.sleep(0.01)  # closing a transport takes a turn of the loop
+
+
+@pytest.fixture
+async def standin(nothing_left_over: None) -> AsyncIterator[StandIn]:
+    """An AnythingLLM without a model, which answers as fast as it can."""
+    async with StandIn(pace=0) as standin:
+        yield standin
+
+
+StartRelay = Callable[..., Awaitable[Relay]]
+
+
+@pytest.fixture
+async def start_relay(standin: StandIn) -> AsyncIterator[StartRelay]:
+    """Start relays in front of the stand-in; keyword arguments are settings in lower case."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**changes: Any) -> Relay:
+            given = {"anythingllm_base_url": standin.url, **changes}
+            return await stack.enter_async_context(Relay(settings(**given)))
+
+        yield start
+
+
+@pytest.fixture
+async def relay(start_relay: StartRelay) -> Relay:
+    """A relay with the settings of a newcomer."""
+    return await start_relay()
+
+
