@@ -1,13 +1,20 @@
 """The response that a stream is written to."""
 
 import asyncio
+import sys
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from relay.sse import PING
+
+if sys.platform == "win32":
+    ioctl = None
+else:
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
 
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -34,7 +41,8 @@ class StreamResponse(EventSourceResponse):
         """Send the head and a first comment at once, before there is any event."""
         if self.prepared:
             return await super().prepare(request)
-        if not request.keep_alive:
+        # HTTP/1.0 has no chunks: only the end of the connection tells the end of the stream.
+        if not request.keep_alive or request.version < HttpVersion11:
             self.headers["Connection"] = "close"
             self.force_close()
         self._loop = asyncio.get_running_loop()
@@ -64,21 +72,39 @@ class StreamResponse(EventSourceResponse):
             beat_at = self._last_write + self._heartbeat
             await asyncio.sleep(max(0.0, min(beat_at - self._loop.time(), self._patience / 4)))
             now = self._loop.time()
-            unsent = self._unsent()
-            if not unsent or self._sent() - unsent > taken:
-                taken, taken_at = self._sent() - unsent, now
+            waiting = self._waiting()
+            left = waiting + self._in_kernel()
+            if not left or self._sent() - left > taken:
+                taken, taken_at = self._sent() - left, now
             elif now - taken_at >= self._patience:
                 self.stuck = True
                 self._abort_transport()
                 return
-            if not unsent and now >= self._last_write + self._heartbeat:
-                await self.write(PING)
+            if not waiting and now >= self._last_write + self._heartbeat:
+                try:
+                    await self.write(PING)
+                except ConnectionResetError:
+                    return  # the client left; its handler is told so too
 
-    def _unsent(self) -> int:
+    def _waiting(self) -> int:
         """Bytes that the kernel did not take yet."""
         if self._transport is None or self._transport.is_closing():
             return 0
         return self._transport.get_write_buffer_size()
+
+    def _in_kernel(self) -> int:
+        """Bytes that the kernel holds because the client's did not take them yet, where it tells.
+
+        A kernel's buffer holds megabytes and takes more only in large steps: without this, a client
+        that reads a few bytes a second would look like one that reads none.
+        """
+        if ioctl is None or self._transport is None or self._transport.is_closing():
+            return 0
+        try:
+            queued = ioctl(self._transport.get_extra_info("socket"), TIOCOUTQ, bytes(4))
+        except (OSError, ValueError):  # closed in the meantime
+            return 0
+        return int.from_bytes(queued, sys.byteorder)
 
     def _sent(self) -> int:
         """Bytes given to the transport so far, the framing of chunks included."""

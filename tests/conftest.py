@@ -1,4 +1,4 @@
-"""What the tests stand on: the relay and the stand-in on real sockets, and a check that nothing is left."""
+"""What the tests stand on: relay and stand-in on real sockets, and a check that nothing is left."""
 
 import asyncio
 import os
@@ -54,9 +54,9 @@ async def start_relay(standin: StandIn) -> AsyncIterator[StartRelay]:
     """Start relays in front of the stand-in; keyword arguments are settings in lower case."""
     async with AsyncExitStack() as stack:
 
-        async def start(**changes: Any) -> Relay:
+        async def start(*, send_buffer: int | None = None, **changes: Any) -> Relay:
             given = {"anythingllm_base_url": standin.url, **changes}
-            return await stack.enter_async_context(Relay(settings(**given)))
+            return await stack.enter_async_context(Relay(settings(**given), send_buffer))
 
         yield start
 
@@ -65,5 +65,3 @@ async def start_relay(standin: StandIn) -> AsyncIterator[StartRelay]:
 async def relay(start_relay: StartRelay) -> Relay:
     """A relay with the settings of a newcomer."""
     return await start_relay()
-
-

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -50,7 +51,10 @@ class Heard(list[Told]):
     @property
     def error(self) -> dict[str, Any]:
         """The error, which must be the last event but one."""
-        assert [told.name for told in self if told.name in ("error", "final_end")] == ["error", "final_end"]
+        assert [told.name for told in self if told.name in ("error", "final_end")] == [
+            "error",
+            "final_end",
+        ]
         assert self[-2].name == "error"
         assert self.end["reason"] in ("error", "shutdown")
         return self[-2].data
@@ -101,8 +105,9 @@ class Listening:
 class Relay:
     """The relay under test, and one client of it."""
 
-    def __init__(self, chosen: Settings) -> None:
+    def __init__(self, chosen: Settings, send_buffer: int | None = None) -> None:
         self.settings = chosen
+        self._send_buffer = send_buffer  # of the kernel, where a test needs a small one
         self.app = create_app(chosen)
         self._runner = web.AppRunner(
             self.app, handler_cancellation=True, access_log=None, shutdown_timeout=1
@@ -110,8 +115,10 @@ class Relay:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        if self._send_buffer:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
+        await web.SockSite(self._runner, listening, backlog=1024).start()
         self.port: int = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = aiohttp.ClientSession(

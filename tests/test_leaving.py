@@ -1,0 +1,196 @@
+"""When a client leaves, AnythingLLM is let go at once, in every phase."""
+
+import asyncio
+import json
+import socket
+import struct
+from contextlib import suppress
+
+import aiohttp
+import pytest
+
+from relay.handlers import STREAMS
+from relay.standin import StandIn
+from tests.conftest import StartRelay
+from tests.running import Relay, settings
+
+
+def raw_request(question: str) -> bytes:
+    """A request for clients that are rougher than a library lets them be."""
+    body = json.dumps({"question": question}).encode()
+    head = "POST /stream-ask HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def gone(standin: StandIn) -> None:
+    """Wait until the stand-in noticed that its client left."""
+    ask = await standin.next_ask()
+    await ask.ended.wait()
+    assert ask.outcome == "left"
+
+
+async def test_leaving_while_anythingllm_prepares_its_head(relay: Relay, standin: StandIn) -> None:
+    """The request is there, but no byte of an answer."""
+    async with relay.asking("!late=3600"):
+        while not standin.asks:
+            await asyncio.sleep(0)
+    await gone(standin)
+
+
+async def test_leaving_before_the_first_frame(relay: Relay, standin: StandIn) -> None:
+    """The head is there, and the model is silent."""
+    async with relay.asking("!silent"):
+        while not standin.asks:
+            await asyncio.sleep(0)
+    await gone(standin)
+
+
+async def test_leaving_between_frames(relay: Relay, standin: StandIn) -> None:
+    """The model pauses in mid-answer."""
+    async with relay.asking("!tokens=9 !pause=3600") as listening:
+        await listening.until("chunk")
+    await gone(standin)
+
+
+async def test_leaving_while_text_flows(relay: Relay, standin: StandIn) -> None:
+    """The model writes on and on."""
+    async with relay.asking("!endless") as listening:
+        await listening.until("chunk")
+    await gone(standin)
+
+
+async def test_leaving_an_agent(relay: Relay, standin: StandIn) -> None:
+    """A tool runs; the relay lets go all the same (what AnythingLLM then does is its own affair)."""
+    async with relay.asking("@agent !slowtool") as listening:
+        await listening.until("thought")
+    await gone(standin)
+
+
+async def test_leaving_with_a_full_buffer(relay: Relay, standin: StandIn) -> None:
+    """The client stopped reading long before, and everything between is full."""
+    async with relay.asking("!endless") as listening:
+        await listening.until("chunk")
+        ask = standin.asks[0]
+        before = -1
+        while ask.frames != before:  # until backpressure has reached the stand-in
+            before = ask.frames
+            await asyncio.sleep(0.2)
+    await gone(standin)
+
+
+async def test_leaving_while_the_connection_is_made(
+    start_relay: StartRelay, nothing_left_over: None
+) -> None:
+    """AnythingLLM's machine does not even answer the handshake: the stream ends with its client."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = []
+        for _ in range(4):  # a backlog that is full drops further handshakes
+            filler = socket.socket()
+            filler.setblocking(False)
+            with suppress(BlockingIOError):
+                filler.connect(full.getsockname())
+            fillers.append(filler)
+        relay = await start_relay(anythingllm_base_url=f"http://127.0.0.1:{full.getsockname()[1]}")
+        async with relay.asking("hi"):
+            assert len(relay.app[STREAMS]) == 1
+        await relay.idle()
+        for filler in fillers:
+            filler.close()
+
+
+async def test_a_reset_is_leaving_too(relay: Relay, standin: StandIn) -> None:
+    """A client that vanishes with RST leaves as one that closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    writer.write(raw_request("!silent"))
+    await reader.readuntil(b": ping\n")
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+    await gone(standin)
+
+
+async def test_a_client_that_has_said_all_and_closes_its_side_has_left(
+    relay: Relay, standin: StandIn
+) -> None:
+    """A half-closed connection is nobody's reader."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    writer.write(raw_request("!silent"))
+    await reader.readuntil(b": ping\n")
+    writer.write_eof()
+    await gone(standin)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_five_hundred_leave_together_and_the_next_is_served(
+    relay: Relay, standin: StandIn
+) -> None:
+    """Leaving in a crowd is leaving all the same."""
+    client = aiohttp.ClientSession(relay.url, connector=aiohttp.TCPConnector(limit=0))
+    responses = await asyncio.gather(
+        *[client.post("/stream-ask", json={"question": "!silent"}) for _ in range(500)]
+    )
+    asks = [await standin.next_ask() for _ in responses]
+    for response in responses:
+        response.close()
+    await client.close()
+    for ask in asks:
+        await ask.ended.wait()
+    assert {ask.outcome for ask in asks} == {"left"}
+    assert (await relay.ask("!tokens=1")).end["reason"] == "complete"
+
+
+async def test_a_client_that_takes_nothing_is_dropped(start_relay: StartRelay, standin: StandIn) -> None:
+    """After RELAY_SEND_TIMEOUT without a byte its connection is aborted, and AnythingLLM let go."""
+    relay = await start_relay(relay_send_timeout=0.2)
+    async with relay.asking("!endless"):  # it reads no further
+        await gone(standin)
+    await relay.idle()
+
+
+async def test_a_client_that_is_slow_is_kept(start_relay: StartRelay) -> None:
+    """A few bytes now and then are a sign of life: no limit on the whole applies."""
+    relay = await start_relay(relay_send_timeout=1, send_buffer=4096)
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port, limit=1024)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    writer.write(raw_request("!line=300000"))
+    received = b""
+    while not received.endswith(b"\r\n0\r\n\r\n"):
+        data = await reader.read(1024)
+        assert data, "the relay dropped a living client"
+        received += data
+        await asyncio.sleep(0.003)  # in all several times the limit
+    assert received.count(b"event: final_end") == 1
+    assert len(received) > 300_000
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_after_a_finished_answer_the_connection_is_used_again(
+    relay: Relay, standin: StandIn
+) -> None:
+    """Only a connection that was read to its end is pooled."""
+    for _ in range(3):
+        await relay.ask("!tokens=1")
+        await relay.idle()
+    assert {ask.connection for ask in standin.asks} == {1}
+
+
+@pytest.mark.parametrize("question", ["!nofinalize", "!stall"])
+async def test_after_any_other_end_the_connection_is_closed(
+    start_relay: StartRelay, standin: StandIn, question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is still to come on it would be taken for the next answer."""
+    monkeypatch.setattr("relay.frames.GRACE", 0.1)
+    relay = await start_relay(anythingllm_idle_timeout=0.1)
+    await relay.ask(question)
+    assert (await relay.ask("!tokens=2")).text == "tok1 tok2"
+    assert [ask.connection for ask in standin.asks] == [1, 2]
+
+
+def test_settings_of_the_tests_are_those_of_a_newcomer() -> None:
+    """The promptness above is not bought with settings of the tests' own."""
+    assert settings().relay_heartbeat == 15
+    assert settings().relay_send_timeout == 30
