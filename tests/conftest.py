@@ -14,7 +14,7 @@ from tests.running import Relay, settings
 
 def _open_sockets() -> set[str]:
     """The sockets of this process, where the system can tell (Linux)."""
-    found = set()
+    found: set[str] = set()
     try:
         descriptors = os.listdir("/proc/self/fd")
     except OSError:

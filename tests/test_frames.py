@@ -442,7 +442,7 @@ def test_lone_halves_elsewhere_never_raise() -> None:
     raw = thought("\ud83d") + whole({"dataset": "\ude00"}) + agent_chunk("a")
     raw += finalize(sources=[{"title": "\ud83d"}], metrics={"\ud83d": "\ude00", "n": math.nan})
     for format_ in ("events", "anythingllm"):
-        events = hear([raw], Answer(format=format_))  # type: ignore[arg-type]
+        events = hear([raw], Answer(format=format_))
         assert "\ufffd" in b"".join(to_json(event) for event in events).decode()
 
 
@@ -531,7 +531,7 @@ def test_only_a_tag_at_the_beginning_counts(text: str, expected: tuple[str, str]
 def test_a_tag_that_is_never_closed_leaves_no_answer() -> None:
     """Reasoning alone is an empty answer where it is told apart (reasoning_only)."""
     for handling in ("separate", "hide"):
-        events = hear([recorded.body("reasoning_only")], Answer(reasoning=handling))  # type: ignore[arg-type]
+        events = hear([recorded.body("reasoning_only")], Answer(reasoning=handling))
         assert error(events).code == "empty_answer"
         assert text_of(events) == ""
 

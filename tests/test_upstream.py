@@ -1,0 +1,434 @@
+"""The client of AnythingLLM: connections, the one retry, timeouts, probes."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from relay.errors import Code, RelayError
+from relay.question import Question
+from relay.standin import KEY, StandIn
+from relay.upstream import Upstream
+from tests import recorded
+
+QUESTION = Question(
+    text="!tokens=2",
+    mode="chat",
+    workspace="demo",
+    thread=None,
+    session_id=None,
+    attachments=[],
+    reset=False,
+    reasoning="inline",
+    sources="titles",
+    format="events",
+)
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 7\r\n\r\ndata: 1"
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def upstream(url: str, **changes: Any) -> Upstream:
+    return Upstream(url, KEY, **{"connect_timeout": 5, "max_streams": 10, **changes})
+
+
+async def answer(client: Upstream, question: Question = QUESTION) -> bytes:
+    """Ask, and read to the end."""
+    async with client.ask(question) as reply:
+        body = b""
+        while data := await reply.read():
+            body += data
+        return body
+
+
+@asynccontextmanager
+async def server(serve: Serve) -> AsyncIterator[str]:
+    """A server that behaves as badly as the test wants; yields its URL."""
+    connections: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connections.add(task)
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    finally:
+        listening.close()
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+
+async def request(reader: asyncio.StreamReader) -> bytes:
+    """Read one request."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+    return head + await reader.readexactly(length)
+
+
+async def failure(client: Upstream, question: Question = QUESTION) -> RelayError:
+    with pytest.raises(RelayError) as caught:
+        await answer(client, question)
+    return caught.value
+
+
+async def test_the_request_is_what_anythingllm_wants(standin: StandIn) -> None:
+    """Method, path, key and body as recorded; fields that were not given are not sent."""
+    async with upstream(standin.url) as client:
+        await answer(client)
+    ask = await standin.next_ask()
+    assert (ask.workspace, ask.thread) == ("demo", None)
+    assert ask.body == {"mode": "chat", "message": "!tokens=2"}
+    assert ask.headers["Authorization"] == f"Bearer {KEY}"
+    assert ask.headers["Content-Type"] == "application/json"
+    assert ask.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("slug", ["a/b", "..", "", "a b", "ä", "a" * 256, "a\n"])
+async def test_a_slug_is_never_another_route(slug: str) -> None:
+    """What is no slug is not sent at all."""
+    async with upstream("http://127.0.0.1:1") as client:
+        for field in ("workspace", "thread"):
+            if field == "thread" and not slug:
+                continue
+            question = msgspec.structs.replace(QUESTION, **{field: slug})
+            with pytest.raises(ValueError, match="not a slug"):
+                await answer(client, question)
+
+
+async def test_connections_are_used_again(standin: StandIn) -> None:
+    """As long as the answer was read to its end."""
+    async with upstream(standin.url) as client:
+        for _ in range(3):
+            await answer(client)
+    assert [ask.connection for ask in standin.asks] == [1, 1, 1]
+
+
+async def test_an_idle_connection_is_closed_before_node_would(nothing_left_over: None) -> None:
+    """AnythingLLM closes an idle one after 5 s; ours is closed well before."""
+    closed = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(HELLO)
+        assert await reader.read() == b""
+        closed.set()
+
+    async with server(serve) as url, upstream(url) as client:
+        await answer(client)
+        async with asyncio.timeout(4.5):
+            await closed.wait()
+
+
+# The retry
+
+
+@asynccontextmanager
+async def second_request(behave: Serve) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that answers the first request of a connection, and behaves otherwise at the second."""
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await request(reader))
+        writer.write(HELLO)
+        seen.append(await request(reader))
+        await behave(reader, writer)
+
+    async with server(serve) as url:
+        yield url, seen
+
+
+async def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("behave", [close, reset])
+async def test_a_dead_connection_costs_one_retry_on_a_fresh_one(
+    nothing_left_over: None, behave: Serve
+) -> None:
+    """The server had closed the idle connection when our request arrived: nobody was asked yet."""
+    async with second_request(behave) as (url, seen), upstream(url) as client:
+        await answer(client)
+        assert await answer(client) == b"data: 1"
+    assert len(seen) == 3
+    assert seen[1].partition(b"\r\n\r\n")[2] == seen[2].partition(b"\r\n\r\n")[2]
+
+
+async def test_the_retry_is_the_last(nothing_left_over: None) -> None:
+    """A server that keeps closing is unreachable, not asked for ever."""
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while True:
+            await request(reader)
+            asked += 1
+            if asked > 1:
+                return
+            writer.write(HELLO)
+
+    async with server(serve) as url, upstream(url) as client:
+        await answer(client)
+        assert (await failure(client)).code is Code.UPSTREAM_UNREACHABLE
+    assert asked == 3
+
+
+async def test_a_fresh_connection_that_ends_is_not_retried(nothing_left_over: None) -> None:
+    """The question may have been taken: asking again could ask twice."""
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await request(reader)
+        asked += 1
+
+    async with server(serve) as url, upstream(url) as client:
+        assert (await failure(client)).code is Code.UPSTREAM_UNREACHABLE
+    assert asked == 1
+
+
+async def test_a_connection_that_ends_late_is_not_retried(nothing_left_over: None) -> None:
+    """After 50 ms the question was surely taken."""
+
+    async def late(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+
+    async with second_request(late) as (url, seen), upstream(url) as client:
+        await answer(client)
+        assert (await failure(client)).code is Code.UPSTREAM_UNREACHABLE
+    assert len(seen) == 2
+
+
+async def test_a_part_of_an_answer_is_not_retried(nothing_left_over: None) -> None:
+    """Bytes came back: the question was taken."""
+
+    async def half(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-")
+        await writer.drain()
+
+    async with second_request(half) as (url, seen), upstream(url) as client:
+        await answer(client)
+        assert (await failure(client)).code in (Code.UPSTREAM_UNREACHABLE, Code.UPSTREAM_PROTOCOL)
+    assert len(seen) == 2
+
+
+# Not reaching it
+
+
+async def test_a_connection_that_is_never_accepted_is_a_timeout_of_its_own(
+    nothing_left_over: None,
+) -> None:
+    """The message names the limit and the setting."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:  # a backlog that is full drops further handshakes
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        async with upstream(f"http://127.0.0.1:{full.getsockname()[1]}", connect_timeout=0.3) as client:
+            error = await failure(client)
+        for filler in fillers:
+            filler.close()
+    assert error.code is Code.UPSTREAM_TIMEOUT
+    assert "0.3 seconds (ANYTHINGLLM_CONNECT_TIMEOUT)" in error.message
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("127.0.0.1", "connection refused"),
+        ("nowhere.invalid", "the name of its host is not known"),
+    ],
+)
+async def test_why_it_cannot_be_reached_is_told(nothing_left_over: None, host: str, why: str) -> None:
+    """In words, with what to check, and without the address."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and not listening: the port is surely closed
+        url = f"http://{host}:{unused.getsockname()[1]}"
+        async with upstream(url) as client:
+            error = await failure(client)
+    assert error.code is Code.UPSTREAM_UNREACHABLE
+    assert why in error.message
+    assert "ANYTHINGLLM_BASE_URL" in error.message
+    assert url not in error.message
+
+
+async def test_https_to_a_plain_server_is_told(standin: StandIn) -> None:
+    """A frequent slip in the address."""
+    async with upstream(standin.url.replace("http:", "https:")) as client:
+        error = await failure(client)
+    assert error.code is Code.UPSTREAM_UNREACHABLE
+    assert "TLS failed; perhaps it speaks plain http" in error.message
+
+
+async def test_what_is_no_http_is_told(nothing_left_over: None) -> None:
+    """Another program listens at the address."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(b"220 mail.example.org ESMTP\r\n")
+        await writer.drain()
+
+    async with server(serve) as url, upstream(url) as client:
+        error = await failure(client)
+    assert error.code is Code.UPSTREAM_PROTOCOL
+    assert "does not speak HTTP" in error.message
+
+
+# Rejections
+
+
+def recorded_response(name: str) -> bytes:
+    """A whole recorded answer that was no stream."""
+    head, _, body = (
+        (recorded.FOLDER / f"{name}.http").read_bytes().replace(b"\r\n", b"\n").partition(b"\n\n")
+    )
+    lines = [
+        line
+        for line in head.split(b"\n")
+        if not line.lower().startswith((b"content-length", b"transfer-"))
+    ]
+    lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("key_wrong", Code.UPSTREAM_UNAUTHORIZED, "ANYTHINGLLM_API_KEY"),
+        ("key_absent", Code.UPSTREAM_UNAUTHORIZED, "ANYTHINGLLM_API_KEY"),
+        (
+            "invalid_slug",
+            Code.UPSTREAM_REJECTED,
+            "not a valid workspace; check ANYTHINGLLM_WORKSPACE_SLUG",
+        ),
+        ("thread_invalid_thread_slug", Code.UPSTREAM_REJECTED, "400"),
+        ("empty_message", Code.UPSTREAM_REJECTED, "400: Message is empty"),
+        ("invalid_mode", Code.UPSTREAM_REJECTED, "is not a valid mode"),
+        ("malformed_json", Code.UPSTREAM_REJECTED, "answered 400."),
+        ("missing_api_prefix", Code.UPSTREAM_PROTOCOL, "text/html"),
+        ("unknown_api_route", Code.UPSTREAM_PROTOCOL, "ANYTHINGLLM_BASE_URL"),
+        ("dev_build_unknown_api_route", Code.UPSTREAM_REJECTED, "404"),
+        ("sync_chat", Code.UPSTREAM_PROTOCOL, "application/json"),
+        ("header_20kb", Code.UPSTREAM_REJECTED, "431"),
+    ],
+)
+async def test_recorded_rejections(nothing_left_over: None, name: str, code: Code, words: str) -> None:
+    """Each says what to do; no web page is passed on; none is worth a retry."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(recorded_response(name))
+        await writer.drain()
+        await reader.read()
+
+    async with server(serve) as url, upstream(url) as client:
+        error = await failure(client)
+    assert error.code is code
+    assert words in error.message
+    assert "<" not in error.message
+    assert not error.retryable
+
+
+async def test_a_rejection_without_end_is_cut(nothing_left_over: None) -> None:
+    """An error page of any size costs 64 KiB."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(b"HTTP/1.1 500 Fault\r\nContent-Type: text/html\r\n\r\n")
+        while True:
+            writer.write(b"x" * 10_000)
+            await writer.drain()
+
+    async with server(serve) as url, upstream(url) as client:
+        error = await failure(client)
+    assert error.message == "AnythingLLM answered 500."
+    assert error.retryable
+
+
+async def test_a_rejection_that_breaks_off_still_tells_its_status(nothing_left_over: None) -> None:
+    """The status came, its words did not."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\n{")
+        await writer.drain()
+
+    async with server(serve) as url, upstream(url) as client:
+        assert (await failure(client)).message == "AnythingLLM answered 503."
+
+
+# Probes
+
+
+async def test_probes_tell_the_key_and_the_workspace(standin: StandIn) -> None:
+    """Good, wrong key, unknown workspace: each in its own words."""
+    async with upstream(standin.url) as client:
+        await client.probe()
+        await client.probe_workspace("demo")
+        with pytest.raises(RelayError, match="no workspace nope; check ANYTHINGLLM_WORKSPACE_SLUG"):
+            await client.probe_workspace("nope")
+    async with Upstream(standin.url, "other", connect_timeout=5, max_streams=1) as client:
+        with pytest.raises(RelayError, match="ANYTHINGLLM_API_KEY"):
+            await client.probe()
+
+
+async def test_probes_do_not_wait_for_streams(standin: StandIn) -> None:
+    """Whether AnythingLLM is well can be told while every stream runs."""
+    silent = msgspec.structs.replace(QUESTION, text="!silent")
+    async with upstream(standin.url, max_streams=1) as client, client.ask(silent):
+        await client.probe()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"{", "broken JSON"),
+        (b'{"authenticated": false}', "does not answer like AnythingLLM"),
+        (b"[]", "does not answer like AnythingLLM"),
+    ],
+)
+async def test_a_probe_is_not_fooled(nothing_left_over: None, body: bytes, words: str) -> None:
+    """Something else at the address may well answer 200."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+            body
+        )
+        writer.write(head + body)
+        await writer.drain()
+        await reader.read()
+
+    async with server(serve) as url, upstream(url) as client:
+        with pytest.raises(RelayError, match=words):
+            await client.probe()
+
+
+async def test_a_probe_that_gets_no_answer_ends(
+    nothing_left_over: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hanging AnythingLLM does not hang the check."""
+    monkeypatch.setattr("relay.upstream._PROBE_TIMEOUT", 0.2)
+
+    async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with server(serve) as url, upstream(url) as client:
+        with pytest.raises(RelayError, match=r"did not answer within 0\.2 seconds"):
+            await client.probe()
