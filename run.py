@@ -16,6 +16,7 @@ from relay.standin import KEY, WORKSPACE, StandIn
 
 UPSTREAM_FAILED: Final = 1
 SETTINGS_FAILED: Final = 2
+INTERRUPTED: Final = 130  # a check by Ctrl-C, as a shell says it
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,15 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Warning: {warning}", file=sys.stderr)
     settings = loaded.settings
     logs.configure(settings.relay_log_level, settings.relay_log_format)
-    if options.check:
-        return _run(_check(settings))
+    what = _check if options.check else _demo if options.demo else _serve
     try:
-        return _run(_demo(settings) if options.demo else _serve(settings))
+        return _run(what(settings))
     except CannotListen as error:
         print(error, file=sys.stderr)
         return SETTINGS_FAILED
-    except KeyboardInterrupt:  # only where the event loop cannot take signals
-        return 0
+    except KeyboardInterrupt:  # of a check, or where the event loop cannot take signals
+        return INTERRUPTED if options.check else 0
 
 
 def _parser() -> argparse.ArgumentParser:

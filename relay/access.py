@@ -50,7 +50,9 @@ class AccessRules:
     def allows_origin(self, headers: Mapping[str, str]) -> bool:
         """Whether the request's Origin is the relay's own page, or one that was allowed."""
         origin = headers.get("Origin", "").lower()
-        scheme, _, authority = origin.partition("://")
+        scheme, separator, authority = origin.partition("://")
+        if not separator:  # "null" is the origin of any sandboxed page
+            return False
         own = scheme in ("http", "https") and authority == headers.get("Host", "").lower()
         return own or origin in self._origins or f"{scheme}://*" in self._origins
 

@@ -6,6 +6,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from relay import question
 from relay.errors import Code, RelayError
@@ -14,7 +15,7 @@ from relay.middlewares import CLIENT_KEY, request_id
 from relay.question import Question, Rules
 from relay.redact import Redactor
 from relay.response import StreamResponse
-from relay.stream import RelayStream, Streams, shutting_down
+from relay.stream import RelayStream, Streams
 from relay.upstream import Upstream
 
 
@@ -36,13 +37,27 @@ STREAMS: Final = web.AppKey("streams", Streams)
 _BODY_TIMEOUT: Final = 30.0
 _JSON: Final = "application/json"
 _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
+# What aiohttp raises for a multipart body that is broken in one of many ways.
+_BROKEN_FORM: Final = (
+    ValueError,
+    LookupError,
+    RuntimeError,
+    HttpProcessingError,
+    web.RequestPayloadError,
+)
 _TRACEPARENT: Final = re.compile(r"[0-9a-f-]{1,128}", re.ASCII)
 
 log = logging.getLogger(__name__)
 routes = web.RouteTableDef()
 
 
-@routes.post("/stream-ask")
+async def _on_expect(request: web.Request) -> None:
+    """Send for the body where the client waits for that; RFC 9110 lets us ignore other expectations."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+@routes.post("/stream-ask", expect_handler=_on_expect)
 async def stream_ask(request: web.Request) -> web.StreamResponse:
     """Ask, and stream the answer for as long as the client stays."""
     asked = question.parse(await _fields(request), request.app[RULES])
@@ -83,11 +98,11 @@ async def healthz(_request: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """Tell whether a question would be answered: AnythingLLM is there and takes our key."""
     try:
-        if request.app[STREAMS].draining:
-            raise shutting_down()
+        request.app[STREAMS].refuse_if_draining()
         await request.app[UPSTREAM].probe()
     except RelayError as error:
-        return web.json_response({"error": error.message, "code": error.code}, status=503)
+        told = {"error": error.message, "code": error.code}
+        return web.json_response(told, status=503, headers=error.headers)
     return web.json_response({"status": "ok"})
 
 
@@ -98,7 +113,7 @@ async def _fields(request: web.Request) -> dict[str, Any]:
         raise _unsupported(f"Send the question as {_JSON}, or as a form.")
     if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
         raise _unsupported("The body must be UTF-8.")
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if any(coding.lower() != "identity" for coding in request.headers.getall("Content-Encoding", ())):
         raise _unsupported("The body must not be compressed.")
     try:
         async with asyncio.timeout(_BODY_TIMEOUT):
@@ -108,7 +123,7 @@ async def _fields(request: web.Request) -> dict[str, Any]:
     except TimeoutError:
         message = f"The body did not arrive within {_BODY_TIMEOUT:g} seconds."
         raise RelayError(Code.REQUEST_TIMEOUT, message) from None
-    except ValueError:  # aiohttp's, for a broken multipart body
+    except _BROKEN_FORM:
         raise RelayError(Code.BAD_REQUEST, "The form cannot be read.") from None
 
 

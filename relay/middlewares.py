@@ -90,7 +90,8 @@ def _of_http(error: web.HTTPException) -> RelayError:
         message = f"{error.method} is not for this address; use {allow}."
         return RelayError(Code.METHOD_NOT_ALLOWED, message, headers={"Allow": allow})
     if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return RelayError(Code.TOO_LARGE, "The body is too large (RELAY_MAX_BODY_BYTES).")
+        message = "The body is too large (RELAY_MAX_BODY_BYTES), or a form of too many fields."
+        return RelayError(Code.TOO_LARGE, message)
     if isinstance(error, web.HTTPNotFound):
         return RelayError(Code.NOT_FOUND, "There is nothing at this address; ask at POST /stream-ask.")
     return RelayError(Code.BAD_REQUEST, f"The request cannot be read: {error.reason}.")

@@ -1,6 +1,7 @@
 """What a client may ask: the body of `POST /stream-ask` (docs/protocol.md, "Asking")."""
 
 import hmac
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
@@ -15,6 +16,7 @@ from relay.surrogates import loads
 Mode = Literal["chat", "query", "automatic"]
 SLUG: Final = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
 _MAX_SESSION_ID: Final = 256
+_ATTACHMENT: Final = ("name", "mime", "contentString")
 _FORM_BOOLEANS: Final = {"true": True, "1": True, "on": True, "false": False, "0": False}
 _Choice = TypeVar("_Choice", bound=str)
 
@@ -36,7 +38,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     workspace: str
     thread: str | None
     session_id: str | None
-    attachments: list[dict[str, Any]]
+    attachments: list[dict[str, str]]
     reset: bool
     reasoning: Handling
     sources: SourceDetail
@@ -77,8 +79,10 @@ def _from_lenient_json(body: bytes) -> Any:
         raise _bad("The body is not UTF-8.") from None
     except RecursionError:
         raise _bad("The body is JSON nested too deep.") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise _bad(f"The body is not JSON: {error}.") from None
+    except ValueError:  # Python's own limit
+        raise _bad("The body holds a number of too many digits.") from None
 
 
 def from_form(items: Iterable[tuple[str, object]]) -> dict[str, Any]:
@@ -90,6 +94,7 @@ def from_form(items: Iterable[tuple[str, object]]) -> dict[str, Any]:
         if name in fields:
             raise _bad(f"`{name}` is there twice.")
         fields[name] = value
+    fields = {name: value for name, value in fields.items() if value}  # a page sends empty inputs too
     if "reset" in fields:
         fields["reset"] = _FORM_BOOLEANS.get(fields["reset"].lower(), fields["reset"])
     if "attachments" in fields:
@@ -99,7 +104,7 @@ def from_form(items: Iterable[tuple[str, object]]) -> dict[str, Any]:
 
 def _attachments_of_form(value: str) -> Any:
     try:
-        return loads(value) if value else None
+        return loads(value)
     except (ValueError, RecursionError):
         raise _bad("`attachments` must be a list as a JSON string.") from None
 
@@ -191,19 +196,20 @@ def _session_id(fields: Mapping[str, Any]) -> str | None:
     return session_id or None
 
 
-def _attachments(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _attachments(fields: Mapping[str, Any]) -> list[dict[str, str]]:
     value = fields.get("attachments")
     if value is None:
         return []
     if not isinstance(value, list) or not all(_is_attachment(item) for item in value):
         raise _bad("`attachments` must be a list of {name, mime, contentString}, all of them strings.")
-    return value
+    # What else is in them was not checked, and may be what no JSON can carry.
+    return [{name: item[name] for name in _ATTACHMENT} for item in value]
 
 
 def _is_attachment(item: object) -> bool:
     if not isinstance(item, dict):
         return False
-    values = [item.get(name) for name in ("name", "mime", "contentString")]
+    values = [item.get(name) for name in _ATTACHMENT]
     return all(isinstance(value, str) and _is_well_formed(value) for value in values)
 
 

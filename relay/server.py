@@ -19,6 +19,8 @@ _BACKLOG: Final = 1024
 _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # a machine without IPv6, say
 # Seconds for connections to end once their streams are over.
 _CLOSING: Final = 1.0
+# Seconds between looks at what is still to be sent.
+_LOOK: Final = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +39,33 @@ async def serve(
     """
     sockets = listen(host, port)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING)
-    await runner.setup()
     try:
+        await runner.setup()
         for one in sockets:
             await web.SockSite(runner, one, backlog=_BACKLOG).start()
         stop = _stop_signal()
         ready(_url(sockets[0]))
         await stop.wait()
         log.info("stopping: %d streams may finish within %g s", len(app[STREAMS]), grace)
+        ends_at = asyncio.get_running_loop().time() + grace
         await app[STREAMS].drain(grace)
+        await _flush(runner, max(_CLOSING, ends_at - asyncio.get_running_loop().time()))
     finally:
         await runner.cleanup()
+        for one in sockets:  # those that no site has closed
+            one.close()
+
+
+async def _flush(runner: web.AppRunner, seconds: float) -> None:
+    """Let the kernel take what slow readers have yet to get; what is left when the loop ends is lost."""
+    connections = runner.server.connections if runner.server else []
+    transports = [each.transport for each in connections if each.transport is not None]
+    try:
+        async with asyncio.timeout(seconds):
+            while any(each.get_write_buffer_size() for each in transports):  # noqa: ASYNC110 (no event)
+                await asyncio.sleep(_LOOK)
+    except TimeoutError:
+        pass  # they do not read
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -75,7 +93,7 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
         return list(_LOCALHOST)
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for a name that cannot be one, such as a..b
         raise CannotListen(f"RELAY_HOST: {host} is not an address of this machine.") from None
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 

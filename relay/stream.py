@@ -15,6 +15,8 @@ from relay.upstream import Reply, Upstream
 
 # Encoded bytes that may wait for the reader before AnythingLLM is read no further.
 _HIGH_WATER: Final = 64 * 1024
+# Seconds that readers have to take their last events before their connections are closed all the same.
+_GOODBYE: Final = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -133,16 +135,15 @@ class Streams:
     def __len__(self) -> int:
         return len(self._running)
 
-    @property
-    def draining(self) -> bool:
-        """Whether the relay is about to stop."""
-        return self._drain_ends_at is not None
+    def refuse_if_draining(self) -> None:
+        """Raise RelayError (shutting_down) once the relay is about to stop."""
+        if self._drain_ends_at is not None:
+            left = max(1, round(self._drain_ends_at - asyncio.get_running_loop().time()))
+            raise _shutting_down({"Retry-After": str(left)})
 
     def refuse_if_full(self) -> None:
         """Raise RelayError (too_many_streams, shutting_down) if no further stream may begin."""
-        if self._drain_ends_at is not None:
-            left = max(1, round(self._drain_ends_at - asyncio.get_running_loop().time()))
-            raise shutting_down({"Retry-After": str(left)})
+        self.refuse_if_draining()
         if len(self._running) >= self._limit:
             message = (
                 f"{self._limit} answers are running, which is the limit (RELAY_MAX_STREAMS); try again."
@@ -165,7 +166,7 @@ class Streams:
         self._drain_ends_at = asyncio.get_running_loop().time() + grace
         await self._wait_for_none(grace)
         for stream in self._running:
-            stream.stop(shutting_down(), "shutdown")
+            stream.stop(_shutting_down(), "shutdown")
         await self._wait_for_none(_GOODBYE)
 
     async def _wait_for_none(self, seconds: float) -> None:
@@ -179,10 +180,5 @@ class Streams:
             pass  # the caller goes on without them
 
 
-# Seconds that readers have to take their last events before the connection is closed all the same.
-_GOODBYE: Final = 2.0
-
-
-def shutting_down(headers: Mapping[str, str] | None = None) -> RelayError:
-    """Return what is told while the relay stops."""
+def _shutting_down(headers: Mapping[str, str] | None = None) -> RelayError:
     return RelayError(Code.SHUTTING_DOWN, "The relay is shutting down; ask again soon.", headers=headers)

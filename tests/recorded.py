@@ -74,7 +74,7 @@ _OTHERS = {
     "big_token_100k": Meaning("start " + "x" * 100_000 + " end"),
     "big_token_cjk": Meaning("开始 " + "汉😀" * 30_000 + " 结束"),
     "burst_2000": Meaning("".join(f"tok{n} " for n in range(2000))),
-    "cjk": Meaning("你好，世界。日本語のテストです。한국어 테스트"),
+    "cjk": Meaning("你好，世界。日本語のテストです。한국어 테스트"),  # noqa: RUF001
     "embedder_up_llm_refused_docs": _aborted("Connection error."),
     "empty_answer": _failed("", "empty_answer", _EMPTY, retryable=True),
     "llm_400_context": _aborted(_OVERFLOW, retryable=False),
@@ -87,7 +87,8 @@ _OTHERS = {
     "llm_pause_700s_midstream": _aborted("Socket timeout", _HALF),
     "message_array": _aborted("promptString.startsWith is not a function"),
     "newlines": Meaning(
-        'line1\n\nline3\r\ndata: fake\n\n\u2028sep\u2029\0nul\ttab\\back"quote<b>&amp;</b>\n\n```js\ncode\n```\n'
+        'line1\n\nline3\r\ndata: fake\n\n\u2028sep\u2029\0nul\ttab\\back"quote<b>&amp;</b>'
+        "\n\n```js\ncode\n```\n"
     ),
     "ollama_500": _aborted("llama runner process has terminated: exit status 2"),
     "ollama_chat": Meaning("Hello from a local model."),

@@ -95,7 +95,7 @@ def cuttings(name: str) -> Iterable[list[bytes]]:
 
 @pytest.mark.parametrize("name", recorded.NAMES)
 def test_every_recording_means_the_same_in_every_cutting(name: str) -> None:
-    """The text, the error and the end are those of the recording, per frame, per byte, whole, at random."""
+    """Text, error and end are those of the recording, cut per frame, per byte, whole, at random."""
     meant = recorded.meaning(name)
     heard = [hear(reads) for reads in cuttings(name)]
     for events in heard:

@@ -511,22 +511,27 @@ async def test_killed_it_is_gone_at_once(standin: StandIn, client: aiohttp.Clien
     assert await said(client, "hello") == ANSWER
 
 
-async def test_stopped_it_leaves_nothing_over() -> None:
-    """No task outlives the stand-in, whatever was going on; stopping twice is stopping once."""
+async def test_stopped_it_leaves_nothing_over(
+    nothing_left_over: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No task, socket or log line, whatever was going on; stopping twice is stopping once."""
     before = asyncio.all_tasks()
     standin = StandIn(pace=0)
     await standin.stop()
     await standin.start()
     async with aiohttp.ClientSession(standin.url, headers={"Authorization": f"Bearer {KEY}"}) as client:
-        for message in ("!silent", "!stall", "!endless", "!burst=1000000"):
-            async with asyncio.timeout(10):
-                response = await client.post(CHAT_PATH, json=question(message))
-                assert response.status == 200
+        responses = [
+            await client.post(CHAT_PATH, json=question(message))
+            for message in ("!silent", "!stall", "!endless", "!burst=1000000")
+        ]
         await said(client, "hello")  # and one connection that idles
         await standin.stop()
         await standin.stop()
+        for response in responses:
+            response.close()
     assert {ask.outcome for ask in standin.asks} == {"died", "complete"}
     assert asyncio.all_tasks() == before
+    assert caplog.records == []
 
 
 async def test_what_a_test_sees_of_an_ask(standin: StandIn, client: aiohttp.ClientSession) -> None:
@@ -638,3 +643,15 @@ async def test_its_help_lists_the_orders() -> None:
     for word, sentence in ORDERS.items():
         assert f"!{word} " in printed.decode()
         assert sentence in printed.decode()
+
+
+async def test_a_port_that_is_taken_is_one_line(standin: StandIn) -> None:
+    """No traceback for what happens to everybody."""
+    port = standin.url.split(":")[-1]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay.standin", "--port", port), stderr=asyncio.subprocess.PIPE
+    )
+    _, complaint = await process.communicate()
+    assert process.returncode == 1
+    assert complaint.decode().startswith(f"Cannot listen on port {port}: ")
+    assert complaint.count(b"\n") == 1

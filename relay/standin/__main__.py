@@ -1,0 +1,41 @@
+"""`python -m relay.standin`: the stand-in alone, until Ctrl-C."""
+
+import argparse
+import asyncio
+import contextlib
+import sys
+
+from relay.standin.app import KEY, WORKSPACE, StandIn
+from relay.standin.orders import table
+
+
+def main() -> None:
+    """Read the arguments and serve."""
+    parser = argparse.ArgumentParser(
+        prog="python -m relay.standin",
+        description="An AnythingLLM without a model, on 127.0.0.1.",
+        epilog=f"words in a question that order its answer:\n\n{table()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=int, default=3001, help="0 takes a free one (3001)")
+    arguments = parser.parse_args()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(arguments.port))
+
+
+async def _serve(port: int) -> None:
+    standin = StandIn()
+    try:
+        await standin.start(port)
+    except (OSError, OverflowError) as error:
+        sys.exit(f"Cannot listen on port {port}: {error}")
+    sys.stdout.write(f"url        {standin.url}\nkey        {KEY}\nworkspace  {WORKSPACE}\n")
+    sys.stdout.flush()
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await standin.stop()
+
+
+if __name__ == "__main__":
+    main()

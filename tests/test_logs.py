@@ -1,0 +1,136 @@
+"""The log: one line each, for people or for machines."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from aiohttp.http_exceptions import BadHttpMessage
+
+from relay import logs
+
+ENDED = {"id": "abc", "outcome": "complete", "first_event_s": None}
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def log() -> logging.Logger:
+    return logging.getLogger("relay.somewhere")
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was logged: on standard error, and nothing on standard output."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
+
+
+def test_text_line(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    """A text line has the time, the level, the message and the fields; `-` stands for none."""
+    logs.configure("info", "text")
+    log.info("stream %s", "ended", extra={"fields": ENDED})
+    line = told(capsys)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO    stream ended ", line)
+    assert line.endswith(" id=abc outcome=complete first_event_s=-\n")
+
+
+def test_json_line(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    """A JSON line is one object with the same fields; its time is UTC."""
+    logs.configure("info", "json")
+    log.info("stream %s", "ended", extra={"fields": ENDED})
+    line = json.loads(told(capsys))
+    time = datetime.strptime(line.pop("time"), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - time) < timedelta(minutes=5)
+    assert line == {"level": "info", "message": "stream ended", **ENDED}
+
+
+def test_json_is_one_line(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    """Line breaks in a message, and a traceback, stay within the one line; letters stay letters."""
+    logs.configure("info", "json")
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        log.exception("größer\nals")
+    text = told(capsys)
+    assert text.count("\n") == 1
+    assert "größer" in text
+    line = json.loads(text)
+    assert (line["level"], line["message"]) == ("error", "größer\nals")
+    assert line["exception"].startswith("Traceback")
+    assert line["exception"].endswith("ValueError: first\nsecond")
+
+
+def test_text_traceback(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fault of ours has its traceback in the text log, below its line with its fields."""
+    logs.configure("info", "text")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        log.exception("failed", extra={"fields": {"id": "abc"}})
+    lines = told(capsys).splitlines()
+    assert lines[0].endswith("ERROR   failed id=abc")
+    assert lines[-1].endswith("ValueError: why")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_level(form: str, log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is below the level is not told; what is at it is."""
+    logs.configure("warning", "json" if form == "json" else "text")
+    log.info("small")
+    log.warning("great")
+    text = told(capsys)
+    assert "small" not in text
+    assert "great" in text
+
+
+def test_libraries_are_told_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    """A library's warning is a line of the same form."""
+    logs.configure("info", "json")
+    logging.getLogger("asyncio").warning("slow")
+    assert json.loads(told(capsys))["message"] == "slow"
+
+
+def test_configured_twice(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last form counts, and nothing is told twice."""
+    logs.configure("info", "text")
+    logs.configure("info", "json")
+    log.info("once")
+    assert json.loads(told(capsys))["message"] == "once"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_malformed_request(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A client's mistake is one line, without a traceback or its bytes: a key may be in them."""
+    logs.configure("info", "json" if form == "json" else "text")
+    try:
+        raise BadHttpMessage("Invalid header: b'Authorization: Bearer secret'")
+    except BadHttpMessage as error:
+        logging.getLogger("aiohttp.server").exception("Error from %s", "127.0.0.1", exc_info=error)
+    text = told(capsys)
+    assert text.count("\n") == 1
+    assert "info" in text.lower()
+    assert "malformed request" in text
+    assert "secret" not in text
+    assert "Traceback" not in text
+
+
+def test_servers_own_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no mistake of a client keeps its level and its traceback."""
+    logs.configure("info", "text")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logging.getLogger("aiohttp.server").exception("Unhandled exception")
+    text = told(capsys)
+    assert "ERROR   Unhandled exception" in text
+    assert "ValueError: why" in text
