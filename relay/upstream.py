@@ -171,7 +171,7 @@ class Upstream:
         if response.status in (401, 403):
             message = (
                 "AnythingLLM refused the API key; check ANYTHINGLLM_API_KEY "
-                "(AnythingLLM makes one under Settings, Developer API)."
+                "(made in AnythingLLM under Settings > Tools > Developer API)."
             )
             raise RelayError(Code.UPSTREAM_UNAUTHORIZED, message)
         if response.status != 200:
