@@ -26,13 +26,18 @@ class Frame(msgspec.Struct):
     chat_id: Any = msgspec.field(name="chatId", default=None)
 
     @property
-    def agent_failure(self) -> str | None:
-        """What failed in an agent run, which tells it as a thought and never in `error` (recorded)."""
-        if self.type != "agentThought" or not isinstance(self.thought, str):
-            return None
-        if not self.thought.startswith(_AGENT_FAILED):
-            return None
-        return self.thought.removeprefix(_AGENT_FAILED).strip()
+    def failure(self) -> str | None:
+        """What failed, in AnythingLLM's words; None if nothing did.
+
+        A string in `error` is a failure in any frame. An agent run tells its failures as a thought
+        instead, and its `error` never holds a string (recordings `agent_llm_*`).
+        """
+        if isinstance(self.error, str):
+            return self.error
+        if self.type == "agentThought" and isinstance(self.thought, str):
+            words = self.thought.removeprefix(_AGENT_FAILED)
+            return None if words == self.thought else words.strip()
+        return "" if self.type == "abort" else None
 
 
 _decode = msgspec.json.Decoder(Frame).decode

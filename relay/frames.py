@@ -9,13 +9,12 @@ import re
 from typing import Any, Final, Literal, NamedTuple
 
 from relay.errors import Code, RelayError
-from relay.events import Chunk, Error, Event, FinalEnd, Output, Reason, Thought
+from relay.events import Error, Event, FinalEnd, Output, Reason, Thought
 from relay.frame_types import Frame, handed_on, kind_of, parse
-from relay.reasoning import Handling, ReasoningSplitter
+from relay.reasoning import Handling
 from relay.redact import Redactor, summary, without_paths
-from relay.repeats import Repeats
 from relay.sse import Decoder, LineTooLong, ServerSentEvent
-from relay.surrogates import HalfJoiner, well_formed
+from relay.text import AnswerText
 
 SourceDetail = Literal["titles", "full", "none"]
 Format = Literal["events", "anythingllm"]
@@ -60,9 +59,7 @@ class Answer:
         self._limits = limits
         self._redactor = redactor
         self._decoder = Decoder(max_line_bytes)
-        self._splitter = ReasoningSplitter(reasoning)
-        self._joiner = HalfJoiner()
-        self._repeats = Repeats()
+        self._text = AnswerText(reasoning)
         self._sources: list[dict[str, Any]] = []
         self._metrics: dict[str, Any] = {}
         self._chat_id: int | None = None
@@ -70,14 +67,9 @@ class Answer:
         self._skipped = 0
         self._closing = False  # a closing frame came: the text is whole, finalize may follow
         self._agent = False
-        self._gave_something = False
+        self._made_something = False  # that is not text
         self.frames = 0  # heard so far, readable or not
-        self.outcome: Reason | Code | None = None  # once ended: a good reason, or the failure's code
-
-    @property
-    def ended(self) -> bool:
-        """Whether FinalEnd is out."""
-        return self.outcome is not None
+        self.ended = False  # whether FinalEnd is out
 
     @property
     def limit(self) -> float | None:
@@ -140,20 +132,22 @@ class Answer:
             if self.frames == 0:
                 error = RelayError(Code.UPSTREAM_UNREACHABLE, error.message)
         message = self._redactor.text(error.message)
-        events = self._rest()
-        self.outcome = error.code
-        told = Error(message, error.code, error.retryable)
-        return [*events, told, self._final_end(reason)]
+        events = self._held_back()
+        return [*events, Error(message, error.code, error.retryable), self._final_end(reason)]
 
     def _end(self, reason: Reason) -> list[Event]:
-        events = self._rest()
-        if not self._gave_something:
+        events = self._held_back()
+        if self._text.empty and not self._made_something:
             message = "The model answered with no text at all; ask again, or ask differently."
             return events + self.fail(RelayError(Code.EMPTY_ANSWER, message))
-        self.outcome = reason
         return [*events, self._final_end(reason)]
 
+    def _held_back(self) -> list[Event]:
+        events = self._text.end()
+        return [] if self._hands_on else events
+
     def _final_end(self, reason: Reason) -> FinalEnd:
+        self.ended = True
         return FinalEnd(reason, self._sources, self._metrics, self._chat_id, self._skipped)
 
     def _frames(self, received: list[ServerSentEvent]) -> list[Event]:
@@ -171,9 +165,7 @@ class Answer:
             self._skipped += 1
             return []
         self._readable += 1
-        if isinstance(frame.error, str):
-            return self._aborted(frame.error)
-        if (words := frame.agent_failure) is not None:
+        if (words := frame.failure) is not None:
             return self._aborted(words)
         events = self._read(frame)
         return [handed_on(data, events), *_endings(events)] if self._hands_on else events
@@ -200,8 +192,6 @@ class Answer:
                 self._agent = True
                 self._note(frame)
                 return []
-            case "abort":
-                return self._aborted("")  # recorded always with a string in `error`
             case _:
                 self._skipped += not self._hands_on
                 return []
@@ -211,61 +201,32 @@ class Answer:
         self._agent = self._agent or frame.id is not None
         self._closing = frame.close is True
         self._note(frame)
-        events = self._text(frame.text) if isinstance(frame.text, str) else []
-        return events + self._counted(self._lone_half()) if self._closing else events
+        events = self._text.piece(frame.text) if isinstance(frame.text, str) else []
+        return events + self._text.lone_half() if self._closing else events
 
     def _text_response(self, frame: Frame) -> list[Event]:
         if not isinstance(frame.text, str):
             return self._output(kind_of(frame.text), frame.text)
         self._closing = self._closing or frame.close is True
         self._note(frame)
-        return self._whole(frame.text)
+        return self._text.whole(frame.text)
 
     def _finalize(self, frame: Frame) -> list[Event]:
         self._note(frame)
-        events = self._whole(frame.text) if isinstance(frame.text, str) else []
+        events = self._text.whole(frame.text) if isinstance(frame.text, str) else []
         return events + self._end("complete")
 
     def _thought(self, thought: Any) -> list[Event]:
-        events = self._turn()
+        self._agent, self._closing = True, False
+        events = self._text.begin_turn()
         return [*events, Thought(thought)] if isinstance(thought, str) else events
 
     def _output(self, kind: str, content: Any) -> list[Event]:
         self._agent, self._closing = True, False
         if not isinstance(content, dict):
             return []
-        self._gave_something = True
+        self._made_something = True
         return [Output(kind, content)]
-
-    def _turn(self) -> list[Event]:
-        """A thought ends one turn of an agent's model and begins the next."""
-        self._agent, self._closing = True, False
-        events = self._rest()
-        self._repeats.begin_turn()
-        return [*events, *self._counted(self._splitter.begin())]
-
-    def _text(self, piece: str) -> list[Event]:
-        text = self._joiner.feed(piece)
-        self._repeats.said(text)
-        return self._counted(self._splitter.feed(text))
-
-    def _whole(self, text: str) -> list[Event]:
-        """A whole text, which an agent run repeats up to three times: only what is new goes on."""
-        rest = self._repeats.rest_of(well_formed(text))
-        return self._counted(self._splitter.feed(rest)) if rest else []
-
-    def _rest(self) -> list[Event]:
-        """What was held back in case more came."""
-        events = self._counted([*self._lone_half(), *self._splitter.end()])
-        return [] if self._hands_on else events
-
-    def _lone_half(self) -> list[Event]:
-        return self._splitter.feed(self._joiner.end())
-
-    def _counted(self, events: list[Event]) -> list[Event]:
-        if not self._gave_something:
-            self._gave_something = any(isinstance(event, Chunk) for event in events)
-        return events
 
     def _note(self, frame: Frame) -> None:
         """Keep what `final_end` tells; an empty one never replaces a full one (1.8.5 and older)."""

@@ -68,14 +68,15 @@ async def stream_ask(request: web.Request) -> web.StreamResponse:
     stream = RelayStream(request.app[UPSTREAM], asked, _answer(request.app, asked), _trace(request))
     timing = request.app[TIMING]
     response = StreamResponse(heartbeat=timing.heartbeat, send_timeout=timing.send_timeout)
-    started = asyncio.get_running_loop().time()
+    outcome: str | None = "left"
     try:
         with streams.running(stream):
             await _deliver(stream, request, response)
+        outcome = stream.outcome
     except ConnectionResetError:
         pass  # the client left; the log line says so
     finally:
-        _log_end(request, stream, response, asyncio.get_running_loop().time() - started)
+        _log_end(request, stream, "stuck" if response.stuck else outcome)
     return response
 
 
@@ -147,17 +148,15 @@ def _trace(request: web.Request) -> dict[str, str]:
     return {"traceparent": traceparent} if _TRACEPARENT.fullmatch(traceparent) else {}
 
 
-def _log_end(
-    request: web.Request, stream: RelayStream, response: StreamResponse, seconds: float
-) -> None:
+def _log_end(request: web.Request, stream: RelayStream, outcome: str | None) -> None:
     """One line a stream; neither the question nor the answer is in it."""
     first = stream.first_event_after
     fields = {
         "id": request_id(request),
-        "outcome": "stuck" if response.stuck else stream.outcome,
+        "outcome": outcome,
         "events": stream.events,
         "bytes": stream.bytes,
         "first_event_s": None if first is None else round(first, 3),
-        "total_s": round(seconds, 3),
+        "total_s": round(stream.age, 3),
     }
     log.info("stream ended", extra={"fields": fields})

@@ -23,15 +23,13 @@ class ReasoningSplitter:
 
     def __init__(self, handling: Handling) -> None:
         self._handling = handling
-        self._state: Literal["start", "thinking", "answer"] = "start"
-        self._held = ""  # what may yet turn out to be a tag
         self.begin()
 
-    def begin(self) -> list[Event]:
-        """Begin a new turn; return what the last one still held."""
-        events = self.end()
+    def begin(self) -> None:
+        """Begin a new turn."""
+        self._state: Literal["start", "thinking", "answer"]
         self._state = "answer" if self._handling == "inline" else "start"
-        return events
+        self._held = ""  # what may yet turn out to be a tag
 
     def feed(self, text: str) -> list[Event]:
         """Take the next piece of text."""

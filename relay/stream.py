@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from relay import sse
 from relay.errors import Code, RelayError
-from relay.events import Event, Reason, name_of, to_json
+from relay.events import Error, Event, FinalEnd, Reason, name_of, to_json
 from relay.frames import Answer
 from relay.question import Question
 from relay.upstream import Reply, Upstream
@@ -43,12 +43,13 @@ class RelayStream:
         self._size = 0
         self._something = asyncio.Event()
         self._room = asyncio.Event()
+        self._made_at = asyncio.get_running_loop().time()
         self.events = 0
         self.bytes = 0
         self.first_event_after: float | None = None  # seconds
+        self.outcome: str | None = None  # once ended: a reason, or an error's code
 
     async def __aenter__(self) -> Self:
-        self._asked_at = asyncio.get_running_loop().time()
         self._producer = asyncio.create_task(self._produce())
         return self
 
@@ -58,9 +59,9 @@ class RelayStream:
         await asyncio.wait([self._producer])
 
     @property
-    def outcome(self) -> str:
-        """How the answer ended: a reason, an error's code, or `left` if its reader went first."""
-        return self._answer.outcome or "left"
+    def age(self) -> float:
+        """Seconds since it was made."""
+        return asyncio.get_running_loop().time() - self._made_at
 
     async def read(self) -> bytes:
         """Return all events that wait, encoded, or wait for some; empty after the last one."""
@@ -68,7 +69,7 @@ class RelayStream:
         data = b"".join(self._waiting)
         self._waiting.clear()
         self._size = 0
-        if not self._answer.ended:
+        if self.outcome is None:
             self._something.clear()
         self._room.set()
         return data
@@ -79,11 +80,14 @@ class RelayStream:
         self._producer.cancel()
 
     def _publish(self, events: Sequence[Event]) -> None:
-        if not events:
+        if not events or self.outcome is not None:
             return
-        if self.first_event_after is None:
-            self.first_event_after = asyncio.get_running_loop().time() - self._asked_at
         data = b"".join([sse.encode(to_json(event), event=name_of(event)) for event in events])
+        if self.first_event_after is None:
+            self.first_event_after = self.age
+        if isinstance(end := events[-1], FinalEnd):
+            error = events[-2] if len(events) > 1 else None
+            self.outcome = error.code if isinstance(error, Error) else end.reason
         self._waiting.append(data)
         self._size += len(data)
         self.events += len(events)
@@ -91,6 +95,17 @@ class RelayStream:
         self._something.set()
 
     async def _produce(self) -> None:
+        try:
+            self._publish(await self._ask())
+        except Exception:
+            # Whatever broke may be in what the answer holds, so its end is told without that.
+            log.exception("the relay failed in the middle of an answer")
+            message = "The relay itself failed; its log says why."
+            error = Error(message, Code.INTERNAL, retryable=False)
+            self._publish([error, FinalEnd("error", [], {}, None, 0)])
+
+    async def _ask(self) -> list[Event]:
+        """Publish what AnythingLLM answers; return the end, if something else than a frame brings it."""
         try:
             async with (
                 asyncio.timeout(self._answer.limit) as silence,
@@ -101,13 +116,10 @@ class RelayStream:
                 silence.reschedule(None)
                 await reply.finish()
         except TimeoutError:
-            self._publish(self._answer.timeout())
+            return self._answer.timeout()
         except RelayError as error:
-            self._publish(self._answer.fail(error))
-        except Exception:
-            log.exception("the relay failed in the middle of an answer")
-            message = "The relay itself failed; its log says why."
-            self._publish(self._answer.fail(RelayError(Code.INTERNAL, message)))
+            return self._answer.fail(error)
+        return []
 
     async def _step(self, reply: Reply, silence: asyncio.Timeout) -> None:
         heard = self._answer.frames
