@@ -68,15 +68,13 @@ async def stream_ask(request: web.Request) -> web.StreamResponse:
     stream = RelayStream(request.app[UPSTREAM], asked, _answer(request.app, asked), _trace(request))
     timing = request.app[TIMING]
     response = StreamResponse(heartbeat=timing.heartbeat, send_timeout=timing.send_timeout)
-    outcome: str | None = "left"
     try:
         with streams.running(stream):
             await _deliver(stream, request, response)
-        outcome = stream.outcome
     except ConnectionResetError:
         pass  # the client left; the log line says so
     finally:
-        _log_end(request, stream, "stuck" if response.stuck else outcome)
+        _log_end(request, stream, response)
     return response
 
 
@@ -148,12 +146,13 @@ def _trace(request: web.Request) -> dict[str, str]:
     return {"traceparent": traceparent} if _TRACEPARENT.fullmatch(traceparent) else {}
 
 
-def _log_end(request: web.Request, stream: RelayStream, outcome: str | None) -> None:
+def _log_end(request: web.Request, stream: RelayStream, response: StreamResponse) -> None:
     """One line a stream; neither the question nor the answer is in it."""
+    lost = "stuck" if response.stuck else "left"
     first = stream.first_event_after
     fields = {
         "id": request_id(request),
-        "outcome": outcome,
+        "outcome": stream.outcome if response.delivered else lost,
         "events": stream.events,
         "bytes": stream.bytes,
         "first_event_s": None if first is None else round(first, 3),

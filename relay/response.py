@@ -36,6 +36,7 @@ class StreamResponse(EventSourceResponse):
         self._heartbeat = heartbeat
         self._patience = send_timeout
         self.stuck = False  # whether the client was given up
+        self.delivered = False  # whether all was written, the end included
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the head and a first comment at once, before there is any event."""
@@ -60,6 +61,11 @@ class StreamResponse(EventSourceResponse):
         """
         self._last_write = self._loop.time()
         await super().write(data)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """End the body."""
+        await super().write_eof(data)
+        self.delivered = True
 
     async def _ping(self) -> None:
         """Beat in silence only, and find a client that takes nothing.
