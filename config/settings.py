@@ -5,16 +5,13 @@ they are the user's line, so that neither pydantic's words nor the value of a se
 """
 
 import difflib
-import ipaddress
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from reprlib import repr as shown  # shortens: a whole file pasted into a value stays one line
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from dotenv.parser import Binding, parse_stream
 from pydantic import (
@@ -29,6 +26,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from config import values
+
 UPSTREAM: Final = "ANYTHINGLLM_"
 OURS: Final = "RELAY_"
 STAND_INS: Final = {
@@ -36,114 +35,19 @@ STAND_INS: Final = {
     "ANYTHINGLLM_API_KEY": "stand-in-key",
     "ANYTHINGLLM_WORKSPACE_SLUG": "demo",
 }
-SHORTEST_CLIENT_KEY: Final = 8
-
-# Only X's that stand alone: a real key is random capitals, and may well hold three X in a row.
-_PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9])X{3,}(?![A-Za-z0-9])")
-_VISIBLE_ASCII = re.compile(r"[!-~]+")
-_SLUG = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_NAME = re.compile(r"[a-z0-9._-]+")
-_AUTHORITY = re.compile(rf"(?:\[[0-9a-f:.]+\]|{_NAME.pattern})(?::[0-9]{{1,5}})?")
-_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://(\*|{_AUTHORITY.pattern})")
 
 
 class SettingsError(Exception):
     """The settings cannot be used; the text is the whole message for the user, without secrets."""
 
 
-def _split(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    entries = [entry for entry in map(str.strip, value.split(",")) if entry]
-    if not entries:
-        raise ValueError("holds only commas")
-    return entries
-
-
-def _refuse_placeholder(value: str) -> None:
-    if _PLACEHOLDER.search(value):
-        raise ValueError("still holds the placeholder XXX")
-
-
-def _base_url(value: str) -> str:
-    # The value is in none of the texts: it may hold a password, or the key put on the wrong line.
-    _refuse_placeholder(value)
-    url = value.strip()
-    try:
-        parts = urlsplit(url)
-        usable = parts.hostname is not None and parts.port != 0  # .port raises when it is no number
-    except ValueError:
-        usable = False
-    if not usable or parts.scheme not in ("http", "https") or " " in url or not url.isprintable():
-        raise ValueError("is not an http:// or https:// address")
-    if "@" in parts.netloc:
-        raise ValueError("has a user name or password in it, which the relay does not send")
-    if "?" in url or "#" in url:
-        raise ValueError("has a query or fragment (? or #), which a base address has not")
-    path = parts.path.rstrip("/").removesuffix("/api/v1").removesuffix("/api").rstrip("/")
-    return f"{parts.scheme}://{parts.netloc}{path}"
-
-
-def _secret(value: SecretStr) -> SecretStr:
-    _refuse_placeholder(value.get_secret_value())
-    if not _VISIBLE_ASCII.fullmatch(value.get_secret_value()):
-        raise ValueError("holds a blank or a character beyond ASCII, which cannot be sent")
-    return value
-
-
-def _client_key(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value()) < SHORTEST_CLIENT_KEY:
-        raise ValueError(f"holds a key of fewer than {SHORTEST_CLIENT_KEY} characters")
-    return value
-
-
-def _slug(value: str) -> str:
-    _refuse_placeholder(value)
-    if not _SLUG.fullmatch(value):
-        raise ValueError(f"{shown(value)} is not a workspace slug")
-    return value
-
-
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
-def _listen_host(value: str) -> str:
-    # To asyncio an empty host means every interface; who wants that has to say so by address.
-    host = value.strip().lower().removeprefix("[").removesuffix("]")
-    if _ip(host) is None and not _NAME.fullmatch(host):
-        raise ValueError(f"{shown(value)} is not a host name or IP address")
-    return host
-
-
-def _beyond_loopback(host: str) -> bool:
-    """Take a name other than localhost for a public one: what it resolves to may change."""
-    ip = _ip(host)
-    return host != "localhost" and (ip is None or not ip.is_loopback)
-
-
-def _accepted_host(value: str) -> str:
-    if not _AUTHORITY.fullmatch(value.lower()):
-        raise ValueError(f"{shown(value)} is not a host name with or without a port")
-    return value.lower()
-
-
-def _origin(value: str) -> str:
-    origin = _ORIGIN.fullmatch(value.lower())
-    if value == "*" or (origin and origin[1] in ("http", "https") and origin[2] == "*"):
-        raise ValueError(f"{shown(value)} would let any web page read answers through the relay")
-    if not origin:
-        raise ValueError(f"{shown(value)} is not an origin")
-    return value.lower()
-
-
 Mode = Literal["chat", "query", "automatic"]
-Slug = Annotated[str, AfterValidator(_slug)]
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
-CommaList = BeforeValidator(_split)
+Slug = Annotated[str, AfterValidator(values.slug)]
+Secret = Annotated[SecretStr, AfterValidator(values.secret)]
+ClientKey = Annotated[Secret, AfterValidator(values.client_key)]
+AcceptedHost = Annotated[str, AfterValidator(values.accepted_host)]
+Origin = Annotated[str, AfterValidator(values.origin)]
+CommaList = BeforeValidator(values.split_list)
 
 SECONDS: Final = "write a number of seconds above 0"
 SECONDS_OR_NONE: Final = "write a number of seconds, or 0 for no limit"
@@ -157,7 +61,7 @@ class Settings(BaseSettings):
         frozen=True, allow_inf_nan=False, hide_input_in_errors=True, validate_default=True
     )
 
-    anythingllm_base_url: Annotated[str, AfterValidator(_base_url)] = Field(
+    anythingllm_base_url: Annotated[str, AfterValidator(values.base_url)] = Field(
         description="write the address at which AnythingLLM answers, such as http://127.0.0.1:3001"
     )
     anythingllm_api_key: Secret = Field(
@@ -184,7 +88,7 @@ class Settings(BaseSettings):
     anythingllm_idle_timeout: float = Field(180, ge=0, description=SECONDS_OR_NONE)
     anythingllm_max_line_bytes: int = Field(4_194_304, ge=1024, description=BYTES)
 
-    relay_host: Annotated[str, AfterValidator(_listen_host)] = Field(
+    relay_host: Annotated[str, AfterValidator(values.listen_host)] = Field(
         "localhost",
         description="write a name or address without a port, such as localhost, or 0.0.0.0 for"
         " every network interface",
@@ -192,24 +96,18 @@ class Settings(BaseSettings):
     relay_port: int = Field(
         5000, ge=0, le=65535, description="write a whole number from 0 (any free port) to 65535"
     )
-    relay_api_keys: Annotated[tuple[Annotated[Secret, AfterValidator(_client_key)], ...], CommaList] = (
-        Field(
-            (),
-            description="make a key with"
-            ' `python -c "import secrets; print(secrets.token_urlsafe(32))"`'
-            " and write it here and in the clients",
-        )
+    relay_api_keys: Annotated[tuple[ClientKey, ...], CommaList] = Field(
+        (),
+        description="make a key with"
+        ' `python -c "import secrets; print(secrets.token_urlsafe(32))"`'
+        " and write it here and in the clients",
     )
-    relay_allowed_origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], CommaList] = (
-        Field(
-            (),
-            description="write origins such as https://chat.example.com (no path, no / at the end) or"
-            " vscode-webview://* with commas between them",
-        )
+    relay_allowed_origins: Annotated[tuple[Origin, ...], CommaList] = Field(
+        (),
+        description="write origins such as https://chat.example.com (no path, no / at the end) or"
+        " vscode-webview://* with commas between them",
     )
-    relay_allowed_hosts: Annotated[
-        tuple[Annotated[str, AfterValidator(_accepted_host)], ...], CommaList
-    ] = Field(
+    relay_allowed_hosts: Annotated[tuple[AcceptedHost, ...], CommaList] = Field(
         ("localhost", "127.0.0.1", "[::1]"),
         description="write names such as relay.example.com, 192.168.1.5:5000 or [::1] with commas"
         " between them",
@@ -259,7 +157,7 @@ class Settings(BaseSettings):
         cls, keys: tuple[SecretStr, ...], info: ValidationInfo
     ) -> tuple[SecretStr, ...]:
         host = info.data.get("relay_host", "localhost")
-        if not keys and _beyond_loopback(host):
+        if not keys and values.is_beyond_loopback(host):
             raise ValueError(
                 f"is not set, but {host} can be reached from other machines and the relay holds a"
                 " key that opens the whole of AnythingLLM"
@@ -319,15 +217,15 @@ def _read(env_file: Path | None) -> tuple[dict[str, str], list[str]]:
     except UnicodeDecodeError:
         raise SettingsError(f"Cannot read {env_file}: save it again as UTF-8 text.") from None
 
-    values: dict[str, str] = {}
+    found: dict[str, str] = {}
     warnings = []
     for binding in parse_stream(StringIO(text)):
         if binding.key and binding.key.isidentifier() and binding.value is not None:
-            values[binding.key] = binding.value
+            found[binding.key] = binding.value
         elif binding.error or binding.key is not None:
             # Without the line itself: "ANYTHINGLLM_API_KEY:secret" is one of these.
             warnings.append(f"{env_file}, line {_line(binding)} is not NAME=value and is ignored")
-    return values, warnings
+    return found, warnings
 
 
 def _line(binding: Binding) -> int:
@@ -336,9 +234,9 @@ def _line(binding: Binding) -> int:
     return binding.original.line + source[: -len(source.lstrip())].count("\n")
 
 
-def _filled(values: Mapping[str, str]) -> dict[str, str]:
+def _filled(given: Mapping[str, str]) -> dict[str, str]:
     """Trim every value and leave out the empty ones, which count as not set."""
-    return {name: value.strip() for name, value in values.items() if value.strip()}
+    return {name: value.strip() for name, value in given.items() if value.strip()}
 
 
 def _ignored_by_demo(given: Mapping[str, str]) -> Iterator[str]:
@@ -356,7 +254,7 @@ def _unknown(given: Mapping[str, str]) -> Iterator[str]:
 
 def _unreachable(settings: Settings) -> Iterator[str]:
     host = settings.relay_host
-    if _beyond_loopback(host) and "relay_allowed_hosts" not in settings.model_fields_set:
+    if values.is_beyond_loopback(host) and "relay_allowed_hosts" not in settings.model_fields_set:
         yield (
             f"RELAY_HOST is {host}, but clients on other machines will be refused unless"
             " RELAY_ALLOWED_HOSTS names the host they use"

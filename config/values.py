@@ -1,0 +1,119 @@
+"""What single values must be like. Each check raises ValueError saying what is wrong.
+
+No text shows a value that may be a secret, or that may have one in it.
+"""
+
+import ipaddress
+import re
+from reprlib import repr as shown  # shortens: a whole file pasted into a value stays one line
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+SHORTEST_CLIENT_KEY: Final = 8
+
+# Only X's that stand alone: a real key is random capitals, and may well hold three X in a row.
+_PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9])X{3,}(?![A-Za-z0-9])")
+_VISIBLE_ASCII = re.compile(r"[!-~]+")
+_SLUG = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_NAME = re.compile(r"[a-z0-9._-]+")
+_AUTHORITY = re.compile(rf"(?:\[[0-9a-f:.]+\]|{_NAME.pattern})(?::[0-9]{{1,5}})?")
+_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://(\*|{_AUTHORITY.pattern})")
+
+
+def split_list(value: object) -> object:
+    """Split a comma list; leave anything that is no string to the next check."""
+    if not isinstance(value, str):
+        return value
+    entries = [entry for entry in map(str.strip, value.split(",")) if entry]
+    if not entries:
+        raise ValueError("holds only commas")
+    return entries
+
+
+def _refuse_placeholder(value: str) -> None:
+    if _PLACEHOLDER.search(value):
+        raise ValueError("still holds the placeholder XXX")
+
+
+def base_url(value: str) -> str:
+    """Return the address without a trailing `/`, `/api` or `/api/v1`."""
+    # The value is in none of the texts: it may hold a password, or the key put on the wrong line.
+    _refuse_placeholder(value)
+    url = value.strip()
+    try:
+        parts = urlsplit(url)
+        usable = parts.hostname is not None and parts.port != 0  # .port raises when it is no number
+    except ValueError:
+        usable = False
+    if not usable or parts.scheme not in ("http", "https") or " " in url or not url.isprintable():
+        raise ValueError("is not an http:// or https:// address")
+    if "@" in parts.netloc:
+        raise ValueError("has a user name or password in it, which the relay does not send")
+    if "?" in url or "#" in url:
+        raise ValueError("has a query or fragment (? or #), which a base address has not")
+    path = parts.path.rstrip("/").removesuffix("/api/v1").removesuffix("/api").rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def secret(value: SecretStr) -> SecretStr:
+    """Accept what an Authorization header can carry."""
+    _refuse_placeholder(value.get_secret_value())
+    if not _VISIBLE_ASCII.fullmatch(value.get_secret_value()):
+        raise ValueError("holds a blank or a character beyond ASCII, which cannot be sent")
+    return value
+
+
+def client_key(value: SecretStr) -> SecretStr:
+    """Accept a key that is not guessed at once."""
+    if len(value.get_secret_value()) < SHORTEST_CLIENT_KEY:
+        raise ValueError(f"holds a key of fewer than {SHORTEST_CLIENT_KEY} characters")
+    return value
+
+
+def slug(value: str) -> str:
+    """Accept what AnythingLLM names a workspace with."""
+    _refuse_placeholder(value)
+    if not _SLUG.fullmatch(value):
+        raise ValueError(f"{shown(value)} is not a workspace slug")
+    return value
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def listen_host(value: str) -> str:
+    """Return a host name or IP address, without brackets."""
+    # To asyncio an empty host means every interface; who wants that has to say so by address.
+    host = value.strip().lower().removeprefix("[").removesuffix("]")
+    if _ip(host) is None and not _NAME.fullmatch(host):
+        raise ValueError(f"{shown(value)} is not a host name or IP address")
+    return host
+
+
+def is_beyond_loopback(host: str) -> bool:
+    """Take a name other than localhost for a public one: what it resolves to may change."""
+    ip = _ip(host)
+    return host != "localhost" and (ip is None or not ip.is_loopback)
+
+
+def accepted_host(value: str) -> str:
+    """Return a host name in lower case, with a port only if it has one."""
+    if not _AUTHORITY.fullmatch(value.lower()):
+        raise ValueError(f"{shown(value)} is not a host name with or without a port")
+    return value.lower()
+
+
+def origin(value: str) -> str:
+    """Return a browser's origin in lower case; `*` as its host only where no web page can have it."""
+    parts = _ORIGIN.fullmatch(value.lower())
+    if value == "*" or (parts and parts[1] in ("http", "https") and parts[2] == "*"):
+        raise ValueError(f"{shown(value)} would let any web page read answers through the relay")
+    if not parts:
+        raise ValueError(f"{shown(value)} is not an origin")
+    return value.lower()
