@@ -52,11 +52,16 @@ async def test_leaving_between_frames(relay: Relay, standin: StandIn) -> None:
     await gone(standin)
 
 
-async def test_leaving_while_text_flows(relay: Relay, standin: StandIn) -> None:
-    """The model writes on and on."""
+async def test_leaving_while_text_flows(
+    relay: Relay, standin: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model writes on and on; the log says who ended it."""
+    caplog.set_level("INFO", logger="relay")
     async with relay.asking("!endless") as listening:
         await listening.until("chunk")
     await gone(standin)
+    await relay.idle()
+    assert vars(caplog.records[-1])["fields"]["outcome"] == "left"
 
 
 async def test_leaving_an_agent(relay: Relay, standin: StandIn) -> None:
@@ -142,12 +147,16 @@ async def test_five_hundred_leave_together_and_the_next_is_served(
     assert (await relay.ask("!tokens=1")).end["reason"] == "complete"
 
 
-async def test_a_client_that_takes_nothing_is_dropped(start_relay: StartRelay, standin: StandIn) -> None:
+async def test_a_client_that_takes_nothing_is_dropped(
+    start_relay: StartRelay, standin: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
     """After RELAY_SEND_TIMEOUT without a byte its connection is aborted, and AnythingLLM let go."""
+    caplog.set_level("INFO", logger="relay")
     relay = await start_relay(relay_send_timeout=0.2)
     async with relay.asking("!endless"):  # it reads no further
         await gone(standin)
-    await relay.idle()
+        await relay.idle()
+    assert vars(caplog.records[-1])["fields"]["outcome"] == "stuck"
 
 
 async def test_a_client_that_is_slow_is_kept(start_relay: StartRelay) -> None:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from relay.events import Event, FinalEnd, to_json
 from relay.handlers import STREAMS
 from relay.sse import PING
 from relay.standin import StandIn
@@ -369,6 +370,40 @@ async def test_a_fault_of_ours_is_told_without_details(
     error = (await relay.ask("hi")).error
     assert error["code"] == "internal"
     assert "secret detail" not in error["message"]
+
+
+async def test_a_fault_in_the_very_end_still_ends_the_stream(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever cannot be told is left out: no client waits for ever."""
+
+    def picky(event: Event) -> bytes:
+        if isinstance(event, FinalEnd) and event.chat_id is not None:
+            raise ValueError("cannot be told")
+        return to_json(event)
+
+    monkeypatch.setattr("relay.stream.to_json", picky)
+    assert (await relay.ask("!tokens=2")).error["code"] == "internal"
+
+
+@pytest.mark.parametrize(
+    ("question", "outcome"), [("!tokens=2", "complete"), ("!die", "upstream_truncated")]
+)
+async def test_the_log_tells_each_stream_in_a_line(
+    relay: Relay, caplog: pytest.LogCaptureFixture, question: str, outcome: str
+) -> None:
+    """How it ended, how much it was, how long it took; under the id that the client was given."""
+    with caplog.at_level("INFO", logger="relay"):
+        async with relay.asking(question) as listening:
+            heard = await listening.rest()
+        await relay.idle()
+    [record] = [record for record in caplog.records if record.message == "stream ended"]
+    fields = vars(record)["fields"]
+    assert fields["id"] == listening.response.headers["X-Request-ID"]
+    assert fields["outcome"] == outcome
+    assert fields["events"] == len(heard)
+    assert fields["bytes"] == len(listening.raw) - len(PING)
+    assert 0 <= fields["first_event_s"] <= fields["total_s"]
 
 
 async def test_nothing_is_counted_as_running_afterwards(relay: Relay) -> None:
