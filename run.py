@@ -12,7 +12,7 @@ from relay import logs
 from relay.app import create_app, create_upstream
 from relay.check import check
 from relay.server import CannotListen, serve
-from relay.standin import KEY, WORKSPACE, StandIn
+from relay.standin import StandIn
 
 UPSTREAM_FAILED: Final = 1
 SETTINGS_FAILED: Final = 2
@@ -74,17 +74,18 @@ async def _check(settings: Settings) -> int:
 
 
 async def _demo(settings: Settings) -> int:
-    async with StandIn(key=KEY, workspaces=[WORKSPACE]) as standin:
+    key = settings.anythingllm_api_key.get_secret_value()
+    async with StandIn(key=key, workspaces=[settings.anythingllm_workspace_slug]) as standin:
         print("Demo: a stand-in answers in AnythingLLM's place; it is no model.")
         return await _serve(settings.model_copy(update={"anythingllm_base_url": standin.url}))
 
 
 async def _serve(settings: Settings) -> int:
     def ready(url: str) -> None:
-        ask = "-H 'Content-Type: application/json' -d '{\"question\": \"Hello\"}'"
+        key = ' -H "Authorization: Bearer KEY"' if settings.relay_api_keys else ""
         print(f"AnythingLLM  {settings.anythingllm_base_url}, {settings.anythingllm_workspace_slug}")
         print(f"Relay        {url}  (Ctrl-C stops it)")
-        print(f"Try it       curl -N {url}/stream-ask {ask}", flush=True)
+        print(f"Try it       curl -N {url}/stream-ask -d question=Hello{key}", flush=True)
 
     app = create_app(settings)
     host, port = settings.relay_host, settings.relay_port

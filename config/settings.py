@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from reprlib import repr as shown  # shortens: a whole file pasted into a value stays one line
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from dotenv.parser import Binding, parse_stream
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -24,13 +26,13 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config import values
 
 UPSTREAM: Final = "ANYTHINGLLM_"
 OURS: Final = "RELAY_"
-STAND_INS: Final = {
+# What the demo runs with; its address is known only once the stand-in runs.
+DEMO: Final = {
     "ANYTHINGLLM_BASE_URL": "http://127.0.0.1:1",
     "ANYTHINGLLM_API_KEY": "stand-in-key",
     "ANYTHINGLLM_WORKSPACE_SLUG": "demo",
@@ -54,10 +56,10 @@ SECONDS_OR_NONE: Final = "write a number of seconds, or 0 for no limit"
 BYTES: Final = "write a whole number of bytes, 1024 or more"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting, checked; each field is named as its variable in lower case."""
 
-    model_config = SettingsConfigDict(
+    model_config = ConfigDict(
         frozen=True, allow_inf_nan=False, hide_input_in_errors=True, validate_default=True
     )
 
@@ -122,21 +124,9 @@ class Settings(BaseSettings):
     relay_log_level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)
     ] = Field("info", description="write debug, info, warning or error")
-    relay_log_format: Literal["text", "json"] = Field("text", description="write text or json")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        *_: Any,
-        **__: Any,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from `load` alone, and from nowhere behind the back of a test.
-
-        The library's own reading expands `${...}` inside keys and hides names it does not know.
-        """
-        return (init_settings,)
+    relay_log_format: Annotated[Literal["text", "json"], BeforeValidator(str.lower)] = Field(
+        "text", description="write text or json"
+    )
 
     @field_validator("anythingllm_allowed_workspaces")
     @classmethod
@@ -185,7 +175,7 @@ def load(
     if demo:
         warnings += _ignored_by_demo(given)
         given = {name: value for name, value in given.items() if not name.startswith(UPSTREAM)}
-        given |= STAND_INS
+        given |= DEMO
     warnings += _unknown(given)
 
     options = {

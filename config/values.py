@@ -45,6 +45,7 @@ def base_url(value: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.hostname is not None and parts.port != 0  # .port raises when it is no number
+        (parts.hostname or "").encode("idna")  # raises when no name server could ever know it
     except ValueError:
         usable = False
     if not usable or parts.scheme not in ("http", "https") or " " in url or not url.isprintable():

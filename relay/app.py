@@ -8,18 +8,18 @@ from config.settings import Settings
 from relay import handlers, middlewares
 from relay.access import AccessRules
 from relay.frames import Limits
-from relay.question import Rules
+from relay.question import Policy
 from relay.redact import Redactor
 from relay.stream import Streams
 from relay.upstream import Upstream
 
 
 def create_app(settings: Settings) -> web.Application:
-    """Return the relay. Run it with `handler_cancellation=True`, or nobody's leaving is noticed."""
+    """Return the relay. relay.server.create_runner runs it as it must be run."""
     app = web.Application(client_max_size=settings.relay_max_body_bytes)
-    key = settings.anythingllm_api_key.get_secret_value()
+    upstream_key = settings.anythingllm_api_key.get_secret_value()
     client_keys = [key.get_secret_value() for key in settings.relay_api_keys]
-    app[handlers.RULES] = Rules(
+    app[handlers.POLICY] = Policy(
         workspace=settings.anythingllm_workspace_slug,
         workspaces=settings.anythingllm_allowed_workspaces,
         mode=settings.anythingllm_mode,
@@ -34,14 +34,14 @@ def create_app(settings: Settings) -> web.Application:
         ),
     )
     app[handlers.MAX_LINE_BYTES] = settings.anythingllm_max_line_bytes
-    app[handlers.REDACTOR] = Redactor([key, *client_keys])
+    app[handlers.REDACTOR] = Redactor([upstream_key, *client_keys])
     app[handlers.STREAMS] = Streams(settings.relay_max_streams)
-    rules = AccessRules(
+    access = AccessRules(
         keys=client_keys,
         hosts=settings.relay_allowed_hosts,
         origins=settings.relay_allowed_origins,
     )
-    middlewares.install(app, rules)
+    middlewares.install(app, access)
     app.add_routes(handlers.routes)
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:

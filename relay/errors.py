@@ -38,35 +38,35 @@ class Code(StrEnum):
     INTERNAL = "internal"
 
 
-class Rule(NamedTuple):
+class Verdict(NamedTuple):
     """How a code is told: its HTTP status (None: only inside a stream), and whether to ask again."""
 
     status: int | None
     retryable: bool
 
 
-TABLE: Final[Mapping[Code, Rule]] = {
-    Code.BAD_REQUEST: Rule(400, retryable=False),
-    Code.UNAUTHORIZED: Rule(401, retryable=False),
-    Code.FORBIDDEN_ORIGIN: Rule(403, retryable=False),
-    Code.FORBIDDEN_HOST: Rule(403, retryable=False),
-    Code.FORBIDDEN_WORKSPACE: Rule(403, retryable=False),
-    Code.NOT_FOUND: Rule(404, retryable=False),
-    Code.METHOD_NOT_ALLOWED: Rule(405, retryable=False),
-    Code.REQUEST_TIMEOUT: Rule(408, retryable=True),
-    Code.TOO_LARGE: Rule(413, retryable=False),
-    Code.UNSUPPORTED_MEDIA_TYPE: Rule(415, retryable=False),
-    Code.TOO_MANY_STREAMS: Rule(503, retryable=True),
-    Code.UPSTREAM_UNREACHABLE: Rule(None, retryable=True),
-    Code.UPSTREAM_TIMEOUT: Rule(None, retryable=True),
-    Code.UPSTREAM_UNAUTHORIZED: Rule(None, retryable=False),
-    Code.UPSTREAM_REJECTED: Rule(None, retryable=False),
-    Code.UPSTREAM_ABORTED: Rule(None, retryable=True),
-    Code.UPSTREAM_TRUNCATED: Rule(None, retryable=True),
-    Code.UPSTREAM_PROTOCOL: Rule(None, retryable=False),
-    Code.EMPTY_ANSWER: Rule(None, retryable=True),
-    Code.SHUTTING_DOWN: Rule(503, retryable=True),
-    Code.INTERNAL: Rule(500, retryable=False),
+TABLE: Final[Mapping[Code, Verdict]] = {
+    Code.BAD_REQUEST: Verdict(400, retryable=False),
+    Code.UNAUTHORIZED: Verdict(401, retryable=False),
+    Code.FORBIDDEN_ORIGIN: Verdict(403, retryable=False),
+    Code.FORBIDDEN_HOST: Verdict(403, retryable=False),
+    Code.FORBIDDEN_WORKSPACE: Verdict(403, retryable=False),
+    Code.NOT_FOUND: Verdict(404, retryable=False),
+    Code.METHOD_NOT_ALLOWED: Verdict(405, retryable=False),
+    Code.REQUEST_TIMEOUT: Verdict(408, retryable=True),
+    Code.TOO_LARGE: Verdict(413, retryable=False),
+    Code.UNSUPPORTED_MEDIA_TYPE: Verdict(415, retryable=False),
+    Code.TOO_MANY_STREAMS: Verdict(503, retryable=True),
+    Code.UPSTREAM_UNREACHABLE: Verdict(None, retryable=True),
+    Code.UPSTREAM_TIMEOUT: Verdict(None, retryable=True),
+    Code.UPSTREAM_UNAUTHORIZED: Verdict(None, retryable=False),
+    Code.UPSTREAM_REJECTED: Verdict(None, retryable=False),
+    Code.UPSTREAM_ABORTED: Verdict(None, retryable=True),
+    Code.UPSTREAM_TRUNCATED: Verdict(None, retryable=True),
+    Code.UPSTREAM_PROTOCOL: Verdict(None, retryable=False),
+    Code.EMPTY_ANSWER: Verdict(None, retryable=True),
+    Code.SHUTTING_DOWN: Verdict(503, retryable=True),
+    Code.INTERNAL: Verdict(500, retryable=False),
 }
 
 
@@ -90,8 +90,3 @@ class RelayError(Exception):
         self.message = message
         self.retryable = TABLE[code].retryable if retryable is None else retryable
         self.headers = headers or {}
-
-    @property
-    def status(self) -> int:
-        """The HTTP status of a refusal; a failure that ends up outside a stream is a bad gateway."""
-        return TABLE[self.code].status or 502

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
-Reason = Literal["complete", "error", "cancelled", "shutdown"]
+Reason = Literal["complete", "error", "shutdown"]
+
+OutputKind = Literal["file", "chart", "scheduled_job", "other"]
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type"):
@@ -35,7 +37,7 @@ class Thought(Event, frozen=True, tag="thought"):
 class Output(Event, frozen=True, tag="output"):
     """What an agent made that is not text: a file, a chart."""
 
-    kind: str
+    kind: OutputKind
     content: dict[str, Any]
 
 
@@ -57,7 +59,7 @@ class FinalEnd(Event, frozen=True, tag="final_end"):
     skipped: int
 
 
-class Message(Event, frozen=True, tag="message"):
+class RawFrame(Event, frozen=True, tag="message"):
     """An AnythingLLM frame handed on as it came (`format: anythingllm`), an unnamed SSE event."""
 
     frame: dict[str, Any]
@@ -78,7 +80,7 @@ def to_json(event: Event) -> bytes:
 
     Every string in the event must be well-formed: a lone surrogate raises UnicodeEncodeError.
     """
-    data = _encode(event.frame if isinstance(event, Message) else event)
+    data = _encode(event.frame if isinstance(event, RawFrame) else event)
     for raw, escaped in _LINE_ENDS:
         if raw in data:
             data = data.replace(raw, escaped)

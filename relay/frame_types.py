@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from relay.events import Chunk, Event, Message
+from relay.events import Chunk, Event, OutputKind, RawFrame
 from relay.redact import without_paths
 from relay.surrogates import loads, well_formed_deep
 
@@ -68,7 +68,7 @@ def _parse_with_halves(data: str) -> Frame | None:
     return frame
 
 
-def handed_on(data: str, events: list[Event]) -> Message:
+def handed_on(data: str, events: list[Event]) -> RawFrame:
     """The frame itself, for `format: anythingllm`: without server paths, its text well-formed.
 
     `events` are those that the same frame became; `data` was parsed before, so it is JSON.
@@ -78,10 +78,10 @@ def handed_on(data: str, events: list[Event]) -> Message:
         frame["textResponse"] = "".join(event.content for event in events if isinstance(event, Chunk))
     if isinstance(frame.get("sources"), list):
         frame["sources"] = [without_paths(s) for s in frame["sources"] if isinstance(s, dict)]
-    return Message(frame)
+    return RawFrame(frame)
 
 
-def kind_of(content: Any) -> str:
+def kind_of(content: Any) -> OutputKind:
     """What an object in `textResponse` is: AnythingLLM drops its name, so its fields must tell."""
     if isinstance(content, dict) and "dataset" in content:
         return "chart"

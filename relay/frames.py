@@ -9,7 +9,7 @@ import re
 from typing import Any, Final, Literal, NamedTuple
 
 from relay.errors import Code, RelayError
-from relay.events import Error, Event, FinalEnd, Output, Reason, Thought
+from relay.events import Error, Event, FinalEnd, Output, OutputKind, Reason, Thought
 from relay.frame_types import Frame, handed_on, kind_of, parse
 from relay.reasoning import Handling
 from relay.redact import Redactor, summary, without_paths
@@ -138,7 +138,7 @@ class Answer:
     def _end(self, reason: Reason) -> list[Event]:
         events = self._held_back()
         if self._text.empty and not self._made_something:
-            message = "The model answered with no text at all; ask again, or ask differently."
+            message = "The model gave no answer; ask again, or ask differently."
             return events + self.fail(RelayError(Code.EMPTY_ANSWER, message))
         return [*events, self._final_end(reason)]
 
@@ -193,7 +193,8 @@ class Answer:
                 self._note(frame)
                 return []
             case _:
-                self._skipped += not self._hands_on
+                if not self._hands_on:
+                    self._skipped += 1
                 return []
 
     def _chunk(self, frame: Frame) -> list[Event]:
@@ -221,7 +222,7 @@ class Answer:
         events = self._text.begin_turn()
         return [*events, Thought(thought)] if isinstance(thought, str) else events
 
-    def _output(self, kind: str, content: Any) -> list[Event]:
+    def _output(self, kind: OutputKind, content: Any) -> list[Event]:
         self._agent, self._closing = True, False
         if not isinstance(content, dict):
             return []

@@ -12,9 +12,9 @@ from relay import question
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
 from relay.middlewares import CLIENT_KEY, request_id
-from relay.question import Question, Rules
+from relay.question import Policy, Question
 from relay.redact import Redactor
-from relay.response import StreamResponse
+from relay.response import EventStreamResponse
 from relay.stream import RelayStream, Streams
 from relay.upstream import Upstream
 
@@ -27,7 +27,7 @@ class Timing(NamedTuple):
     upstream: Limits
 
 
-RULES: Final = web.AppKey("rules", Rules)
+POLICY: Final = web.AppKey("policy", Policy)
 TIMING: Final = web.AppKey("timing", Timing)
 MAX_LINE_BYTES: Final = web.AppKey("max_line_bytes", int)
 REDACTOR: Final = web.AppKey("redactor", Redactor)
@@ -37,8 +37,8 @@ STREAMS: Final = web.AppKey("streams", Streams)
 _BODY_TIMEOUT: Final = 30.0
 _JSON: Final = "application/json"
 _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
-# What aiohttp raises for a multipart body that is broken in one of many ways.
-_BROKEN_FORM: Final = (
+# What aiohttp raises for a body that is broken in one of many ways, multipart above all.
+_BROKEN_BODY: Final = (
     ValueError,
     LookupError,
     RuntimeError,
@@ -52,7 +52,7 @@ routes = web.RouteTableDef()
 
 
 async def _on_expect(request: web.Request) -> None:
-    """Send for the body where the client waits for that; RFC 9110 lets us ignore other expectations."""
+    """Ask for the body where the client waits for that; RFC 9110 lets us ignore other expectations."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -60,14 +60,14 @@ async def _on_expect(request: web.Request) -> None:
 @routes.post("/stream-ask", expect_handler=_on_expect)
 async def stream_ask(request: web.Request) -> web.StreamResponse:
     """Ask, and stream the answer for as long as the client stays."""
-    asked = question.parse(await _fields(request), request.app[RULES])
+    asked = question.parse(await _fields(request), request.app[POLICY])
     if CLIENT_KEY in request:
         asked = question.owned_by(asked, request[CLIENT_KEY])
     streams = request.app[STREAMS]
-    streams.refuse_if_full()
+    streams.admit()
     stream = RelayStream(request.app[UPSTREAM], asked, _answer(request.app, asked), _trace(request))
     timing = request.app[TIMING]
-    response = StreamResponse(heartbeat=timing.heartbeat, send_timeout=timing.send_timeout)
+    response = EventStreamResponse(heartbeat=timing.heartbeat, send_timeout=timing.send_timeout)
     try:
         with streams.running(stream):
             await _deliver(stream, request, response)
@@ -78,13 +78,13 @@ async def stream_ask(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _deliver(stream: RelayStream, request: web.Request, response: StreamResponse) -> None:
+async def _deliver(stream: RelayStream, request: web.Request, response: EventStreamResponse) -> None:
     async with stream:
         await response.prepare(request)
         async with response:
             while events := await stream.read():
                 await response.write(events)
-        await response.write_eof()
+            await response.write_eof()
 
 
 @routes.get("/healthz", allow_head=False)
@@ -116,14 +116,13 @@ async def _fields(request: web.Request) -> dict[str, Any]:
         raise _unsupported("The body must not be compressed.")
     try:
         async with asyncio.timeout(_BODY_TIMEOUT):
-            if kind == _JSON:
-                return question.from_json(await request.read())
-            return question.from_form((await request.post()).items())
+            body = await (request.read() if kind == _JSON else request.post())
     except TimeoutError:
         message = f"The body did not arrive within {_BODY_TIMEOUT:g} seconds."
         raise RelayError(Code.REQUEST_TIMEOUT, message) from None
-    except _BROKEN_FORM:
-        raise RelayError(Code.BAD_REQUEST, "The form cannot be read.") from None
+    except _BROKEN_BODY:
+        raise RelayError(Code.BAD_REQUEST, "The body cannot be read.") from None
+    return question.from_json(body) if isinstance(body, bytes) else question.from_form(body.items())
 
 
 def _unsupported(message: str) -> RelayError:
@@ -146,13 +145,16 @@ def _trace(request: web.Request) -> dict[str, str]:
     return {"traceparent": traceparent} if _TRACEPARENT.fullmatch(traceparent) else {}
 
 
-def _log_end(request: web.Request, stream: RelayStream, response: StreamResponse) -> None:
+def _log_end(request: web.Request, stream: RelayStream, response: EventStreamResponse) -> None:
     """One line a stream; neither the question nor the answer is in it."""
+    if stream.fault is not None:
+        id_only = {"fields": {"id": request_id(request)}}
+        log.error("the relay failed in mid-answer", exc_info=stream.fault, extra=id_only)
     lost = "stuck" if response.stuck else "left"
     first = stream.first_event_after
     fields = {
         "id": request_id(request),
-        "outcome": stream.outcome if response.delivered else lost,
+        "outcome": stream.outcome if stream.delivered else lost,
         "events": stream.events,
         "bytes": stream.bytes,
         "first_event_s": None if first is None else round(first, 3),

@@ -16,10 +16,10 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines() if form == "json" else _TextLines(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("aiohttp.server").addFilter(_told_briefly)
+    logging.getLogger("aiohttp.server").addFilter(_shorten_malformed)
 
 
-def _told_briefly(record: logging.LogRecord) -> bool:
+def _shorten_malformed(record: logging.LogRecord) -> bool:
     """Make a malformed request a line: no traceback, and none of its bytes, which may hold a key."""
     error = record.exc_info[1] if record.exc_info else None
     if not isinstance(error, HttpProcessingError | web.RequestPayloadError):

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from relay.access import AccessRules
-from relay.errors import Code, RelayError
+from relay.errors import TABLE, Code, RelayError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
@@ -19,7 +19,7 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 _STARTED: Final = web.RequestKey("started", bool)
 _ACCESS: Final = web.AppKey("access", AccessRules)
 
-_FREE: Final = ("/", "/healthz", "/readyz")
+_FREE: Final = ("/healthz", "/readyz")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 def install(app: web.Application, rules: AccessRules) -> None:
     """Make every request of the application pass."""
     app[_ACCESS] = rules
-    app.middlewares.extend([_told_as_json, _admitted])
-    app.on_response_prepare.append(_mark)
+    app.middlewares.extend([_refuse_as_json, _admitted])
+    app.on_response_prepare.append(_add_headers)
 
 
 def request_id(request: web.Request) -> str:
@@ -40,7 +40,7 @@ def request_id(request: web.Request) -> str:
     return request[REQUEST_ID]
 
 
-async def _mark(request: web.Request, response: web.StreamResponse) -> None:
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     request[_STARTED] = True
     response.headers["X-Request-ID"] = request_id(request)
     response.headers.update(request.app[_ACCESS].cors_headers(request.headers))
@@ -62,7 +62,7 @@ async def _admitted(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 @web.middleware
-async def _told_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _refuse_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every refusal into JSON, and every fault of ours into a sentence without a traceback."""
     try:
         return await handler(request)
@@ -71,7 +71,7 @@ async def _told_as_json(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         refusal = _of_http(error)
     except Exception:
-        log.exception("request %s failed", request_id(request))
+        log.exception("a request failed", extra={"fields": {"id": request_id(request)}})
         if _STARTED in request:  # a second head would end up in the middle of the body
             request.protocol.force_close()
             raise
@@ -79,7 +79,7 @@ async def _told_as_json(request: web.Request, handler: Handler) -> web.StreamRes
         refusal = RelayError(Code.INTERNAL, message)
     return web.json_response(
         {"error": refusal.message, "code": refusal.code},
-        status=refusal.status,
+        status=TABLE[refusal.code].status or 500,
         headers=refusal.headers,
     )
 

@@ -4,7 +4,7 @@ import hmac
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeVar, cast, get_args
 
 import msgspec
 
@@ -21,7 +21,7 @@ _FORM_BOOLEANS: Final = {"true": True, "1": True, "on": True, "false": False, "0
 _Choice = TypeVar("_Choice", bound=str)
 
 
-class Rules(NamedTuple):
+class Policy(NamedTuple):
     """What this relay's operator allows, and what holds where a client does not say."""
 
     workspace: str
@@ -109,7 +109,7 @@ def _attachments_of_form(value: str) -> Any:
         raise _bad("`attachments` must be a list as a JSON string.") from None
 
 
-def parse(fields: Mapping[str, Any], rules: Rules) -> Question:
+def parse(fields: Mapping[str, Any], policy: Policy) -> Question:
     """Check every field. Raises RelayError (bad_request, forbidden_workspace), naming the field."""
     reset = _boolean(fields, "reset")
     text = _question(fields, reset=reset)
@@ -127,8 +127,8 @@ def parse(fields: Mapping[str, Any], rules: Rules) -> Question:
         )
     return Question(
         text=text,
-        mode=_mode(fields, text, rules),
-        workspace=_workspace(fields, rules),
+        mode=_mode(fields, text, policy),
+        workspace=_workspace(fields, policy),
         thread=thread,
         session_id=session_id,
         attachments=_attachments(fields),
@@ -159,21 +159,21 @@ def _question(fields: Mapping[str, Any], *, reset: bool) -> str | None:
     raise _bad("`question` is missing." if text is None else "`question` must not be blank.")
 
 
-def _mode(fields: Mapping[str, Any], text: str | None, rules: Rules) -> Mode:
-    mode: Mode = _choice(fields, "mode", Mode, rules.mode)
-    if mode not in rules.modes:
-        allowed = ", ".join(sorted(rules.modes))
+def _mode(fields: Mapping[str, Any], text: str | None, policy: Policy) -> Mode:
+    mode: Mode = _choice(fields, "mode", Mode, policy.mode)
+    if mode not in policy.modes:
+        allowed = ", ".join(sorted(policy.modes))
         raise _bad(f"`mode` {mode} is not allowed here; allowed: {allowed}.")
-    if "automatic" not in rules.modes and text is not None and text.lstrip().startswith("@agent"):
+    if "automatic" not in policy.modes and text is not None and text.lstrip().startswith("@agent"):
         raise _bad("`question` starts with @agent, and agents are not allowed here.")
     return mode
 
 
-def _workspace(fields: Mapping[str, Any], rules: Rules) -> str:
+def _workspace(fields: Mapping[str, Any], policy: Policy) -> str:
     workspace = _slug(fields, "workspace")
     if workspace is None:
-        return rules.workspace
-    if workspace not in rules.workspaces:
+        return policy.workspace
+    if workspace not in policy.workspaces:
         message = f"The workspace {workspace} is not allowed here (ANYTHINGLLM_ALLOWED_WORKSPACES)."
         raise RelayError(Code.FORBIDDEN_WORKSPACE, message)
     return workspace
@@ -248,7 +248,7 @@ def _choice(fields: Mapping[str, Any], name: str, choices: Any, default: _Choice
     allowed = get_args(choices)
     if value not in allowed:
         raise _bad(f"`{name}` must be one of {', '.join(allowed)}.")
-    return next(choice for choice in allowed if choice == value)  # type: ignore[no-any-return]
+    return cast(_Choice, value)
 
 
 def _bad(message: str) -> RelayError:

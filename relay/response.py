@@ -22,7 +22,7 @@ _HEADERS: Final = {
 }
 
 
-class StreamResponse(EventSourceResponse):
+class EventStreamResponse(EventSourceResponse):
     """Server-Sent Events for a client that may be slow, silent for long, or gone.
 
     Writes events that are encoded already; sends a comment after `heartbeat` seconds without any
@@ -31,12 +31,12 @@ class StreamResponse(EventSourceResponse):
     """
 
     def __init__(self, *, heartbeat: float, send_timeout: float) -> None:
-        super().__init__(allow_all_methods=True, send_timeout=send_timeout)
+        # Its own send_timeout would have the kernel cut the connection, and the log could not say why.
+        super().__init__(allow_all_methods=True, send_timeout=None)
         self.headers.update(_HEADERS)
         self._heartbeat = heartbeat
         self._patience = send_timeout
         self.stuck = False  # whether the client was given up
-        self.delivered = False  # whether all was written, the end included
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the head and a first comment at once, before there is any event."""
@@ -62,11 +62,6 @@ class StreamResponse(EventSourceResponse):
         self._last_write = self._loop.time()
         await super().write(data)
 
-    async def write_eof(self, data: bytes = b"") -> None:
-        """End the body."""
-        await super().write_eof(data)
-        self.delivered = True
-
     async def _ping(self) -> None:
         """Beat in silence only, and find a client that takes nothing.
 
@@ -75,22 +70,30 @@ class StreamResponse(EventSourceResponse):
         """
         taken, taken_at = 0, self._loop.time()
         while True:
-            beat_at = self._last_write + self._heartbeat
-            await asyncio.sleep(max(0.0, min(beat_at - self._loop.time(), self._patience / 4)))
+            await asyncio.sleep(self._until_next_look())
             now = self._loop.time()
             waiting = self._waiting()
             left = waiting + self._in_kernel()
             if not left or self._sent() - left > taken:
                 taken, taken_at = self._sent() - left, now
-            elif now - taken_at >= self._patience:
+            elif self._transport is not None and now - taken_at >= self._patience:
                 self.stuck = True
-                self._abort_transport()
+                self._transport.abort()
                 return
             if not waiting and now >= self._last_write + self._heartbeat:
                 try:
                     await self.write(PING)
                 except ConnectionResetError:
                     return  # the client left; its handler is told so too
+
+    def _until_next_look(self) -> float:
+        """Seconds to the next beat, but no more than a fraction of the patience.
+
+        A beat that is overdue waits for the client, which is behind: it is no reason to look sooner.
+        """
+        beat_in = self._last_write + self._heartbeat - self._loop.time()
+        look_in = self._patience / 4
+        return min(beat_in, look_in) if beat_in > 0 else look_in
 
     def _waiting(self) -> int:
         """Bytes that the kernel did not take yet."""
@@ -108,7 +111,7 @@ class StreamResponse(EventSourceResponse):
             return 0
         try:
             queued = ioctl(self._transport.get_extra_info("socket"), TIOCOUTQ, bytes(4))
-        except (OSError, ValueError):  # closed in the meantime
+        except (OSError, ValueError):  # closed by now, or a system that does not tell
             return 0
         return int.from_bytes(queued, sys.byteorder)
 

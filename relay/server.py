@@ -15,6 +15,7 @@ from aiohttp import web
 from relay.handlers import STREAMS
 
 _LOCALHOST: Final = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+_FROM_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (every interface, seen from inside)
 _BACKLOG: Final = 1024
 _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # a machine without IPv6, say
 # Seconds for connections to end once their streams are over.
@@ -38,7 +39,7 @@ async def serve(
     with status 1. Raises CannotListen.
     """
     sockets = listen(host, port)
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING)
+    runner = create_runner(app)
     try:
         await runner.setup()
         for one in sockets:
@@ -46,7 +47,7 @@ async def serve(
         stop = _stop_signal()
         ready(_url(sockets[0]))
         await stop.wait()
-        log.info("stopping: %d streams may finish within %g s", len(app[STREAMS]), grace)
+        log.info("stopping", extra={"fields": {"open_streams": len(app[STREAMS]), "grace_s": grace}})
         ends_at = asyncio.get_running_loop().time() + grace
         await app[STREAMS].drain(grace)
         await _flush(runner, max(_CLOSING, ends_at - asyncio.get_running_loop().time()))
@@ -54,6 +55,11 @@ async def serve(
         await runner.cleanup()
         for one in sockets:  # those that no site has closed
             one.close()
+
+
+def create_runner(app: web.Application) -> web.AppRunner:
+    """Return what runs the relay; without `handler_cancellation` nobody's leaving would be noticed."""
+    return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING)
 
 
 async def _flush(runner: web.AppRunner, seconds: float) -> None:
@@ -105,12 +111,13 @@ def _why(error: OSError, address: str, port: int) -> str:
             message += " (On macOS it is often AirPlay: System Settings, AirDrop & Handoff.)"
         return message
     if error.errno == errno.EACCES:
-        return f"Port {port} needs more rights; choose one above 1023 with --port or RELAY_PORT."
+        return f"Port {port} may not be used; choose another with --port or RELAY_PORT."
     return f"Cannot listen on {address} port {port}: {os.strerror(error.errno or 0)} (RELAY_HOST)."
 
 
 def _url(one: socket.socket) -> str:
     address, port = one.getsockname()[:2]
+    address = _FROM_HERE.get(address, address)
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 

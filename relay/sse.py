@@ -35,7 +35,6 @@ class LineTooLong(ValueError):
 
     def __init__(self, limit: int, events: list[ServerSentEvent]) -> None:
         super().__init__(f"a line of more than {limit} bytes")
-        self.limit = limit
         self.events = events
 
 

@@ -1,7 +1,6 @@
 """One answer on its way: a producer reads AnythingLLM and fills it, a reader empties it."""
 
 import asyncio
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Self
@@ -17,8 +16,6 @@ from relay.upstream import Reply, Upstream
 _HIGH_WATER: Final = 64 * 1024
 # Seconds that readers have to take their last events before their connections are closed all the same.
 _GOODBYE: Final = 2.0
-
-log = logging.getLogger(__name__)
 
 
 class RelayStream:
@@ -41,13 +38,15 @@ class RelayStream:
         self._headers = headers or {}
         self._waiting: list[bytes] = []
         self._size = 0
-        self._something = asyncio.Event()
-        self._room = asyncio.Event()
+        self._readable = asyncio.Event()
+        self._writable = asyncio.Event()
         self._made_at = asyncio.get_running_loop().time()
         self.events = 0
         self.bytes = 0
         self.first_event_after: float | None = None  # seconds
         self.outcome: str | None = None  # once ended: a reason, or an error's code
+        self.delivered = False  # whether the reader took the end
+        self.fault: Exception | None = None  # ours, if that ended it
 
     async def __aenter__(self) -> Self:
         self._producer = asyncio.create_task(self._produce())
@@ -56,7 +55,12 @@ class RelayStream:
     async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         if exc_type is not None:
             self._producer.cancel()
-        await asyncio.wait([self._producer])
+        try:
+            await asyncio.wait([self._producer])
+        except asyncio.CancelledError:
+            self._producer.cancel()
+            await asyncio.wait([self._producer])
+            raise
 
     @property
     def age(self) -> float:
@@ -65,13 +69,14 @@ class RelayStream:
 
     async def read(self) -> bytes:
         """Return all events that wait, encoded, or wait for some; empty after the last one."""
-        await self._something.wait()
+        await self._readable.wait()
         data = b"".join(self._waiting)
+        self.delivered = not data
         self._waiting.clear()
         self._size = 0
         if self.outcome is None:
-            self._something.clear()
-        self._room.set()
+            self._readable.clear()
+        self._writable.set()
         return data
 
     def stop(self, error: RelayError, reason: Reason) -> None:
@@ -92,14 +97,14 @@ class RelayStream:
         self._size += len(data)
         self.events += len(events)
         self.bytes += len(data)
-        self._something.set()
+        self._readable.set()
 
     async def _produce(self) -> None:
         try:
             self._publish(await self._ask())
-        except Exception:
+        except Exception as fault:
             # Whatever broke may be in what the answer holds, so its end is told without that.
-            log.exception("the relay failed in the middle of an answer")
+            self.fault = fault
             message = "The relay itself failed; its log says why."
             error = Error(message, Code.INTERNAL, retryable=False)
             self._publish([error, FinalEnd("error", [], {}, None, 0)])
@@ -128,8 +133,8 @@ class RelayStream:
         waited = self._size > _HIGH_WATER
         if waited:
             silence.reschedule(None)  # AnythingLLM is not silent while it is us who do not read
-            self._room.clear()
-            await self._room.wait()
+            self._writable.clear()
+            await self._writable.wait()
         if waited or self._answer.frames != heard:
             limit = self._answer.limit
             silence.reschedule(None if limit is None else asyncio.get_running_loop().time() + limit)
@@ -153,8 +158,8 @@ class Streams:
             left = max(1, round(self._drain_ends_at - asyncio.get_running_loop().time()))
             raise _shutting_down({"Retry-After": str(left)})
 
-    def refuse_if_full(self) -> None:
-        """Raise RelayError (too_many_streams, shutting_down) if no further stream may begin."""
+    def admit(self) -> None:
+        """Raise RelayError (too_many_streams, shutting_down) unless a further stream may begin."""
         self.refuse_if_draining()
         if len(self._running) >= self._limit:
             message = (

@@ -24,6 +24,7 @@ class AnswerText:
 
     def whole(self, text: str) -> list[Event]:
         """Take a whole text, of which all or a part may have come before."""
+        self._joiner.end()  # a half that is held back is in the whole text too
         rest = self._repeats.rest_of(well_formed(text))
         return self._counted(self._splitter.feed(rest))
 

@@ -21,6 +21,7 @@ _PROBE_TIMEOUT: Final = 10.0
 _MAX_ERROR_BODY: Final = 64 * 1024
 # Time given to the end of a body whose last frame is here, so that its connection can be used again.
 _BODY_END: Final = 0.1
+_BROKEN_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HOW_TO_REACH: Final = "check that AnythingLLM runs and that ANYTHINGLLM_BASE_URL is its address"
 
 
@@ -100,7 +101,7 @@ class Upstream:
         """
         response = await self._post(_path(question), msgspec.json.encode(question.body()), headers or {})
         try:
-            await self._check(response)
+            await _check(response)
             yield Reply(response)
         finally:
             response.close()
@@ -126,14 +127,14 @@ class Upstream:
                 asyncio.timeout(_PROBE_TIMEOUT),
                 self._fresh.get(self._api + path, allow_redirects=False) as response,
             ):
-                await self._check(response, "application/json")
+                await _check(response, "application/json")
                 return msgspec.json.decode(await _head_of(response))
         except TimeoutError:
             message = f"AnythingLLM did not answer within {_PROBE_TIMEOUT:g} seconds; {_HOW_TO_REACH}."
             raise RelayError(Code.UPSTREAM_TIMEOUT, message) from None
         except (aiohttp.ClientError, OSError) as error:
             raise self._translated(error) from None
-        except msgspec.DecodeError:
+        except _BROKEN_JSON:
             raise _not_anythingllm("it sent broken JSON") from None
 
     async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
@@ -163,37 +164,6 @@ class Upstream:
             allow_redirects=False,
             trace_request_ctx=fate,
         )
-
-    async def _check(
-        self, response: aiohttp.ClientResponse, expected: str = "text/event-stream"
-    ) -> None:
-        """Raise RelayError unless this is the kind of answer that was asked for."""
-        if response.status in (401, 403):
-            message = (
-                "AnythingLLM refused the API key; check ANYTHINGLLM_API_KEY "
-                "(made in AnythingLLM under Settings > Tools > Developer API)."
-            )
-            raise RelayError(Code.UPSTREAM_UNAUTHORIZED, message)
-        if response.status != 200:
-            raise await self._rejected(response)
-        # Recorded: an unknown workspace on the thread route is told in a stream without a content type.
-        if "Content-Type" in response.headers and response.content_type != expected:
-            raise _not_anythingllm(f"it sent {response.content_type}, not {expected}")
-
-    async def _rejected(self, response: aiohttp.ClientResponse) -> RelayError:
-        try:
-            words = _error_words(await _head_of(response))
-        except (aiohttp.ClientError, OSError):
-            words = ""
-        message = f"AnythingLLM answered {response.status}"
-        if words:
-            message += f": {words.rstrip('.')}"
-        if 300 <= response.status < 400:
-            message += ", a redirect, which is not followed; set ANYTHINGLLM_BASE_URL to where it leads"
-        elif "is not a valid workspace" in words:
-            message += "; check ANYTHINGLLM_WORKSPACE_SLUG, or the `workspace` of the request"
-        retryable = response.status == 429 or response.status >= 500
-        return RelayError(Code.UPSTREAM_REJECTED, message + ".", retryable=retryable)
 
     def _translated(self, error: Exception) -> RelayError:
         """Say in a sentence what aiohttp says in a class."""
@@ -250,6 +220,37 @@ def _path(question: Question) -> str:
     return f"/workspace/{question.workspace}{thread}/stream-chat"
 
 
+async def _check(response: aiohttp.ClientResponse, expected: str = "text/event-stream") -> None:
+    """Raise RelayError unless this is the kind of answer that was asked for."""
+    if response.status in (401, 403):
+        message = (
+            "AnythingLLM refused the API key; check ANYTHINGLLM_API_KEY "
+            "(made in AnythingLLM under Settings > Tools > Developer API)."
+        )
+        raise RelayError(Code.UPSTREAM_UNAUTHORIZED, message)
+    if response.status != 200:
+        raise await _rejected(response)
+    # Recorded: an unknown workspace on the thread route is told in a stream without a content type.
+    if "Content-Type" in response.headers and response.content_type != expected:
+        raise _not_anythingllm(f"it sent {response.content_type}, not {expected}")
+
+
+async def _rejected(response: aiohttp.ClientResponse) -> RelayError:
+    try:
+        words = _error_words(await _head_of(response))
+    except (aiohttp.ClientError, OSError):
+        words = ""
+    message = f"AnythingLLM answered {response.status}"
+    if words:
+        message += f": {words.rstrip('.')}"
+    if 300 <= response.status < 400:
+        message += ", a redirect, which is not followed; set ANYTHINGLLM_BASE_URL to where it leads"
+    elif "is not a valid workspace" in words:
+        message += "; check ANYTHINGLLM_WORKSPACE_SLUG, or the `workspace` of the request"
+    retryable = response.status == 429 or response.status >= 500
+    return RelayError(Code.UPSTREAM_REJECTED, message + ".", retryable=retryable)
+
+
 async def _head_of(response: aiohttp.ClientResponse) -> bytes:
     """Read a short body; a long one is cut."""
     body = b""
@@ -262,7 +263,7 @@ def _error_words(body: bytes) -> str:
     """Return what a JSON error says; nothing for a web page."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _BROKEN_JSON:
         return ""
     words = value.get("error") if isinstance(value, dict) else None
     return words if isinstance(words, str) else ""
@@ -280,6 +281,9 @@ def _why(error: Exception) -> str:
         return "its certificate is not trusted"
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return "TLS failed; perhaps it speaks plain http"
+    refused = isinstance(getattr(error, "os_error", error), ConnectionRefusedError)
+    if refused:  # Windows has no words of its own for it
+        return "connection refused"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return "it closed the connection"

@@ -49,7 +49,7 @@ def _aborted(message: str, text: str = "", *, retryable: bool = True) -> Meaning
 
 
 _CUT = "AnythingLLM ended the stream before the answer was finished; ask again."
-_EMPTY = "The model answered with no text at all; ask again, or ask differently."
+_EMPTY = "The model gave no answer; ask again, or ask differently."
 _NOT_OURS = (
     "What answered sent no frame of AnythingLLM's; check that ANYTHINGLLM_BASE_URL is the address of "
     "an AnythingLLM server."

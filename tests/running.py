@@ -14,6 +14,7 @@ from aiohttp import web
 from config.settings import Settings
 from relay.app import create_app
 from relay.handlers import STREAMS
+from relay.server import create_runner
 from relay.sse import Decoder
 from relay.standin import KEY, WORKSPACE
 
@@ -109,9 +110,7 @@ class Relay:
         self.settings = chosen
         self._send_buffer = send_buffer  # of the kernel, where a test needs a small one
         self.app = create_app(chosen)
-        self._runner = web.AppRunner(
-            self.app, handler_cancellation=True, access_log=None, shutdown_timeout=1
-        )
+        self._runner = create_runner(self.app)
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()

@@ -317,7 +317,7 @@ def test_the_whole_key_is_needed(sent: str, key: str | None) -> None:
         return
     with pytest.raises(RelayError) as caught:
         access.check_key(headers(Authorization=sent))
-    assert caught.value.status == 401
+    assert caught.value.code == Code.UNAUTHORIZED
     assert KEY_ONE not in caught.value.message
 
 

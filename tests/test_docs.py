@@ -39,16 +39,17 @@ def rows(text: str, heading: str) -> list[str]:
     return [name for first in firsts for name in re.findall(r"`([^`]+)`", first)]
 
 
-async def run(standin: StandIn, *command: str) -> asyncio.subprocess.Process:
-    """Start a command in the project's folder, in front of the stand-in."""
+async def run(standin: StandIn, folder: Path, *command: str) -> asyncio.subprocess.Process:
+    """Start a command in a folder without a `.env`, in front of the stand-in."""
     theirs = {
         "ANYTHINGLLM_BASE_URL": standin.url,
         "ANYTHINGLLM_API_KEY": KEY,
         "ANYTHINGLLM_WORKSPACE_SLUG": WORKSPACE,
         "RELAY_PORT": "0",
+        "PYTHONPATH": str(ROOT),
     }
     return await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, env={**os.environ, **theirs}, stdout=PIPE, stderr=STDOUT
+        *command, cwd=folder, env={**os.environ, **theirs}, stdout=PIPE, stderr=STDOUT
     )
 
 
@@ -72,10 +73,12 @@ def test_the_commands_for_windows_are_those_that_make_runs() -> None:
 
 
 @pytest.mark.parametrize("command", [one for one in commands("sh") if one.startswith("curl ")])
-async def test_the_curl_commands_work(relay: Relay, standin: StandIn, command: str) -> None:
+async def test_the_curl_commands_work(
+    relay: Relay, standin: StandIn, tmp_path: Path, command: str
+) -> None:
     """As they stand there, at another port."""
     words = [word.replace("localhost:5000", f"127.0.0.1:{relay.port}") for word in shlex.split(command)]
-    process = await run(standin, *words, "--silent", "--show-error", "--fail-with-body")
+    process = await run(standin, tmp_path, *words, "--silent", "--show-error", "--fail-with-body")
     output, _ = await process.communicate()
     assert process.returncode == 0, output
     if "/stream-ask" in command:
@@ -85,9 +88,10 @@ async def test_the_curl_commands_work(relay: Relay, standin: StandIn, command: s
 
 
 @pytest.mark.parametrize("command", [one for one in commands("sh") if one.startswith(PYTHON)])
-async def test_the_python_commands_work(standin: StandIn, command: str) -> None:
+async def test_the_python_commands_work(standin: StandIn, tmp_path: Path, command: str) -> None:
     """Each ends well; the relay itself when it is told to."""
-    process = await run(standin, sys.executable, *shlex.split(command)[1:])
+    words = [word.replace("run.py", str(ROOT / "run.py")) for word in shlex.split(command)[1:]]
+    process = await run(standin, tmp_path, sys.executable, *words)
     assert process.stdout is not None
     output = b""
     async for line in process.stdout:

@@ -15,8 +15,9 @@ from relay.events import (
     Error,
     Event,
     FinalEnd,
-    Message,
     Output,
+    OutputKind,
+    RawFrame,
     Reasoning,
     Thought,
     to_json,
@@ -112,7 +113,7 @@ def test_every_recording_means_the_same_in_every_cutting(name: str) -> None:
 def test_every_recording_is_handed_on_as_it_came(name: str) -> None:
     """`format: anythingllm` gives each frame itself, up to a failure, in every cutting."""
     heard = [hear(reads, Answer(format="anythingllm", sources="full")) for reads in cuttings(name)]
-    frames = [event.frame for event in heard[0] if isinstance(event, Message)]
+    frames = [event.frame for event in heard[0] if isinstance(event, RawFrame)]
     expected = [f for f in recorded.frames(name) if "type" in f]
     if recorded.meaning(name).code == "upstream_aborted":
         failing = next(
@@ -125,7 +126,7 @@ def test_every_recording_is_handed_on_as_it_came(name: str) -> None:
     assert "".join(str(f.get("textResponse")) for f in frames) == "".join(
         str(f.get("textResponse")) for f in expected
     ).encode("utf-16", "surrogatepass").decode("utf-16")
-    assert all(isinstance(event, Message | Error | FinalEnd) for event in heard[0])
+    assert all(isinstance(event, RawFrame | Error | FinalEnd) for event in heard[0])
     assert (final(heard[0]).reason == "complete") == (recorded.meaning(name).code is None)
     assert all(events == heard[0] for events in heard)
 
@@ -363,7 +364,7 @@ def test_an_unknown_type_is_skipped_and_counted() -> None:
 def test_an_unknown_type_is_handed_on() -> None:
     """`format: anythingllm` skips only what is no JSON."""
     events = hear([chunk("a") + frame("news", n=1) + finalize()], Answer(format="anythingllm"))
-    assert Message({"type": "news", "n": 1}) in events
+    assert RawFrame({"type": "news", "n": 1}) in events
     assert final(events).skipped == 0
 
 
@@ -450,7 +451,7 @@ def test_halves_are_joined_when_frames_are_handed_on() -> None:
     """`format: anythingllm` moves the pair into the frame that completes it."""
     raw = chunk("a\ud83d") + chunk("\ude00") + chunk("\ud83d") + chunk("", close=True) + finalize()
     events = hear([raw], Answer(format="anythingllm"))
-    texts = [event.frame.get("textResponse") for event in events if isinstance(event, Message)]
+    texts = [event.frame.get("textResponse") for event in events if isinstance(event, RawFrame)]
     assert texts == ["a", "😀", "", "\ufffd", None]
 
 
@@ -479,6 +480,7 @@ def test_halves_are_joined_when_frames_are_handed_on() -> None:
         (whole("a") + thought("t") + whole("a"), "a"),
         (whole("a") + thought("t") + whole("ab"), "aab"),
         (agent_chunk("a") + whole("a") + thought("t") + agent_chunk("a") + whole("a"), "aa"),
+        (agent_chunk("A\ud83d") + whole("A😀") + finalize(textResponse="A😀"), "A😀"),
         (agent_chunk("é😀") + whole("é😀!") + finalize(textResponse="é😀!"), "é😀!"),
     ],
 )
@@ -576,7 +578,7 @@ def test_an_output_is_an_answer() -> None:
     ("content", "kind"),
     [({"dataset": "[]"}, "chart"), ({"jobId": 1, "jobName": "n"}, "scheduled_job"), ({"x": 1}, "other")],
 )
-def test_an_object_is_named_by_its_fields(content: dict[str, Any], kind: str) -> None:
+def test_an_object_is_named_by_its_fields(content: dict[str, Any], kind: OutputKind) -> None:
     """AnythingLLM drops the name of what an agent made."""
     assert hear([whole(content) + finalize()])[0] == Output(kind, content)
 

@@ -10,9 +10,13 @@ import aiohttp
 import pytest
 
 from relay.handlers import STREAMS
+from relay.response import EventStreamResponse
 from relay.standin import StandIn
 from tests.conftest import StartRelay
 from tests.running import Relay, settings
+
+# Far more than it takes (a few milliseconds), far less than any limit that would end a stream anyway.
+PROMPTLY = 5
 
 
 def raw_request(question: str) -> bytes:
@@ -25,7 +29,8 @@ def raw_request(question: str) -> bytes:
 async def gone(standin: StandIn) -> None:
     """Wait until the stand-in noticed that its client left."""
     ask = await standin.next_ask()
-    await ask.ended.wait()
+    async with asyncio.timeout(PROMPTLY):
+        await ask.ended.wait()
     assert ask.outcome == "left"
 
 
@@ -141,8 +146,9 @@ async def test_five_hundred_leave_together_and_the_next_is_served(
     for response in responses:
         response.close()
     await client.close()
-    for ask in asks:
-        await ask.ended.wait()
+    async with asyncio.timeout(PROMPTLY):
+        for ask in asks:
+            await ask.ended.wait()
     assert {ask.outcome for ask in asks} == {"left"}
     assert (await relay.ask("!tokens=1")).end["reason"] == "complete"
 
@@ -157,6 +163,39 @@ async def test_a_client_that_takes_nothing_is_dropped(
         await gone(standin)
         await relay.idle()
     assert vars(caplog.records[-1])["fields"]["outcome"] == "stuck"
+
+
+async def test_a_client_that_takes_nothing_costs_nothing(
+    start_relay: StartRelay, standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay looks at it a few times until it is given up, also when a comment is overdue."""
+    looks = 0
+    in_kernel = EventStreamResponse._in_kernel
+
+    def counted(response: EventStreamResponse) -> int:
+        nonlocal looks
+        looks += 1
+        return in_kernel(response)
+
+    monkeypatch.setattr(EventStreamResponse, "_in_kernel", counted)
+    relay = await start_relay(relay_send_timeout=0.8, relay_heartbeat=0.2)
+    async with relay.asking("!endless"):  # it reads no further
+        await gone(standin)
+        await relay.idle()
+    assert 3 <= looks <= 20
+
+
+async def test_a_client_that_closes_on_final_end_was_served(
+    relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has all there is: that it does not wait for the end of the body is no leaving."""
+    caplog.set_level("INFO", logger="relay")
+    for _ in range(20):
+        async with relay.asking("!tokens=2") as listening:
+            await listening.until("final_end")
+    await relay.idle()
+    outcomes = [vars(record)["fields"]["outcome"] for record in caplog.records]
+    assert outcomes == ["complete"] * 20
 
 
 async def test_a_client_that_is_slow_is_kept(start_relay: StartRelay) -> None:

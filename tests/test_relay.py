@@ -76,9 +76,9 @@ async def test_silence_is_filled_with_comments_of_one_line(start_relay: StartRel
 
 
 async def test_a_busy_stream_is_not_filled_with_comments(start_relay: StartRelay) -> None:
-    """A comment stands only for real silence: with text every few milliseconds there is none."""
-    relay = await start_relay(relay_heartbeat=30)
-    async with relay.asking("!tokens=200") as listening:
+    """A comment stands only for real silence: text that flows for several beats has none in it."""
+    relay = await start_relay(relay_heartbeat=0.4)
+    async with relay.asking("!tokens=40 !slow=0.03") as listening:
         await listening.rest()
         assert listening.raw.count(PING) == 1
 
@@ -250,7 +250,7 @@ FAILURES = {
     "!abort=400": ("upstream_aborted", "400 ", False),
     "!refused": ("upstream_aborted", "[redacted]", False),
     "!ollama": ("upstream_aborted", "Ollama", True),
-    "!empty": ("empty_answer", "no text", True),
+    "!empty": ("empty_answer", "no answer", True),
     "!eof": ("upstream_truncated", "before the answer was finished", True),
     "!die": ("upstream_truncated", "broke", True),
     "!cut": ("upstream_truncated", "broke", True),
@@ -359,17 +359,22 @@ async def test_the_wrong_key_and_the_wrong_slug_name_their_settings(start_relay:
 
 
 async def test_a_fault_of_ours_is_told_without_details(
-    relay: Relay, monkeypatch: pytest.MonkeyPatch
+    relay: Relay, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client hears `internal`; what happened is in the log."""
+    """The client hears `internal`; what happened is in the log, under the request's id."""
 
     def broken(_self: object, _data: bytes) -> None:
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr("relay.frames.Answer.feed", broken)
-    error = (await relay.ask("hi")).error
+    async with relay.asking("hi") as listening:
+        error = (await listening.rest()).error
+    await relay.idle()
     assert error["code"] == "internal"
     assert "secret detail" not in error["message"]
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert vars(record)["fields"] == {"id": listening.response.headers["X-Request-ID"]}
+    assert "secret detail" in caplog.text
 
 
 async def test_a_fault_in_the_very_end_still_ends_the_stream(

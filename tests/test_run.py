@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -229,14 +231,21 @@ async def test_demo_answers(start: Start) -> None:
 
 
 async def test_printed_command_answers(start: Start) -> None:
-    """The line under "Try it" holds the address and the body of a question that is answered."""
+    """The command after "Try it" works as it stands, in any shell."""
     program = await start("--demo")
-    line = program.out.splitlines()[-1]
-    assert f"curl -N {program.url}/stream-ask" in line
-    body = re.search(r"-d '(.+)'", line)
-    assert body
-    async with asking(program, json.loads(body[1])["question"]) as listening:
-        assert (await listening.rest()).end["reason"] == "complete"
+    command = program.out.splitlines()[-1].removeprefix("Try it").split()
+    curl = await asyncio.create_subprocess_exec(*command, "--silent", stdout=PIPE)
+    answer, _ = await curl.communicate()
+    assert answer.count(b"event: final_end") == 1
+
+
+async def test_printed_command_shows_where_the_key_goes(start: Start) -> None:
+    """With client keys set, and listening on every interface, it still works with a key filled in."""
+    program = await start("--demo", "--host", "0.0.0.0", RELAY_API_KEYS="client-key-1")  # noqa: S104
+    command = program.out.splitlines()[-1].removeprefix("Try it").replace("KEY", "client-key-1")
+    curl = await asyncio.create_subprocess_exec(*shlex.split(command), "--silent", stdout=PIPE)
+    answer, _ = await curl.communicate()
+    assert answer.count(b"event: final_end") == 1
 
 
 async def test_demo_ignores_upstream_settings_aloud(start: Start) -> None:
@@ -467,7 +476,7 @@ async def test_stream_may_finish_within_the_grace(relay: Start) -> None:
     async with asking(program, "!tokens=20 !slow=0.05") as listening:
         first = await listening.until("chunk")
         program.signal(signal.SIGTERM)
-        await program.logs("stopping: 1 stream")
+        await program.logs("stopping open_streams=1")
         heard = await listening.rest()
     tokens = [f"tok{number}" for number in range(1, 21)]
     assert (first.data["content"] + heard.text).split() == tokens

@@ -132,7 +132,7 @@ def test_port_5000_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_privileged_port(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that needs more rights is told with one that needs none."""
     failing(monkeypatch, errno.EACCES)
-    message = "Port 80 needs more rights; choose one above 1023 with --port or RELAY_PORT."
+    message = "Port 80 may not be used; choose another with --port or RELAY_PORT."
     assert refusal("localhost", 80) == message
 
 

@@ -401,6 +401,8 @@ async def test_probes_do_not_wait_for_streams(standin: StandIn) -> None:
         (b"{", "broken JSON"),
         (b'{"authenticated": false}', "does not answer like AnythingLLM"),
         (b"[]", "does not answer like AnythingLLM"),
+        (b'"\xff"', "broken JSON"),
+        (b"[" * 60_000, "broken JSON"),
     ],
 )
 async def test_a_probe_is_not_fooled(nothing_left_over: None, body: bytes, words: str) -> None:
