@@ -17,7 +17,6 @@ from relay.upstream import Upstream
 def create_app(settings: Settings) -> web.Application:
     """Return the relay. relay.server.create_runner runs it as it must be run."""
     app = web.Application(client_max_size=settings.relay_max_body_bytes)
-    upstream_key = settings.anythingllm_api_key.get_secret_value()
     client_keys = [key.get_secret_value() for key in settings.relay_api_keys]
     app[handlers.POLICY] = Policy(
         workspace=settings.anythingllm_workspace_slug,
@@ -34,7 +33,7 @@ def create_app(settings: Settings) -> web.Application:
         ),
     )
     app[handlers.MAX_LINE_BYTES] = settings.anythingllm_max_line_bytes
-    app[handlers.REDACTOR] = Redactor([upstream_key, *client_keys])
+    app[handlers.REDACTOR] = _redactor(settings)
     app[handlers.STREAMS] = Streams(settings.relay_max_streams)
     access = AccessRules(
         keys=client_keys,
@@ -59,4 +58,10 @@ def create_upstream(settings: Settings) -> Upstream:
         settings.anythingllm_api_key.get_secret_value(),
         connect_timeout=settings.anythingllm_connect_timeout,
         max_streams=settings.relay_max_streams,
+        redactor=_redactor(settings),
     )
+
+
+def _redactor(settings: Settings) -> Redactor:
+    secrets = [settings.anythingllm_api_key, *settings.relay_api_keys]
+    return Redactor(secret.get_secret_value() for secret in secrets)

@@ -131,9 +131,8 @@ class Answer:
                 return self._end("complete")
             if self.frames == 0:
                 error = RelayError(Code.UPSTREAM_UNREACHABLE, error.message)
-        message = self._redactor.text(error.message)
-        events = self._held_back()
-        return [*events, Error(message, error.code, error.retryable), self._final_end(reason)]
+        told = Error(error.message, error.code, error.retryable)
+        return [*self._held_back(), told, self._final_end(reason)]
 
     def _end(self, reason: Reason) -> list[Event]:
         events = self._held_back()
@@ -173,7 +172,7 @@ class Answer:
     def _aborted(self, words: str) -> list[Event]:
         """A failure told in a frame. `words` are the provider's, often with an HTTP status first."""
         final = _FINAL_STATUS.match(words) is not None
-        message = words or "AnythingLLM reported a failure without saying which."
+        message = self._redactor.text(words) or "AnythingLLM reported a failure without saying which."
         return self.fail(RelayError(Code.UPSTREAM_ABORTED, message, retryable=not final))
 
     def _read(self, frame: Frame) -> list[Event]:

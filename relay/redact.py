@@ -20,6 +20,7 @@ _ANNOUNCED: Final = re.compile(
     r"[^\s\"',;&]+",
     re.IGNORECASE,
 )
+_SHORTEST: Final = 8
 _PATH: Final = re.compile(r"\s*(?:file:|/|\\|[A-Za-z]:[\\/])", re.IGNORECASE)
 _PATH_FIELDS: Final = ("url", "location", "chunkSource")
 _TITLE_FIELDS: Final = ("id", "title", "url", "score")
@@ -29,7 +30,8 @@ class Redactor:
     """Blanks secrets in what a provider says: its own known ones, and what looks like one."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = tuple(secret for secret in secrets if secret)
+        # A shorter one is no secret, and would be found in ordinary words.
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST)
 
     def text(self, text: str) -> str:
         """Return `text` with every secret replaced."""

@@ -12,6 +12,7 @@ import msgspec
 
 from relay.errors import Code, RelayError
 from relay.question import SLUG, Question
+from relay.redact import Redactor
 
 # Node closes an idle connection after 5 s (recorded); well below that, ours is never the loser.
 _KEEPALIVE: Final = 2.0
@@ -59,12 +60,21 @@ class Upstream:
     answer was read to the end.
     """
 
-    def __init__(self, base_url: str, api_key: str, *, connect_timeout: float, max_streams: int) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        connect_timeout: float,
+        max_streams: int,
+        redactor: Redactor = Redactor(),  # noqa: B008 (immutable)
+    ) -> None:
         self._api = f"{base_url}/api/v1"
         self._headers = {"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity"}
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
         self._connect_timeout = connect_timeout
         self._max_streams = max_streams
+        self._redactor = redactor
 
     async def __aenter__(self) -> Self:
         self._session = self._open_session(
@@ -101,7 +111,7 @@ class Upstream:
         """
         response = await self._post(_path(question), msgspec.json.encode(question.body()), headers or {})
         try:
-            await _check(response)
+            await self._check(response)
             yield Reply(response)
         finally:
             response.close()
@@ -127,12 +137,14 @@ class Upstream:
                 asyncio.timeout(_PROBE_TIMEOUT),
                 self._fresh.get(self._api + path, allow_redirects=False) as response,
             ):
-                await _check(response, "application/json")
+                await self._check(response, "application/json")
                 return msgspec.json.decode(await _head_of(response))
+        except aiohttp.ClientError as error:
+            raise self._translated(error) from None
         except TimeoutError:
             message = f"AnythingLLM did not answer within {_PROBE_TIMEOUT:g} seconds; {_HOW_TO_REACH}."
             raise RelayError(Code.UPSTREAM_TIMEOUT, message) from None
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             raise self._translated(error) from None
         except _BROKEN_JSON:
             raise _not_anythingllm("it sent broken JSON") from None
@@ -164,6 +176,39 @@ class Upstream:
             allow_redirects=False,
             trace_request_ctx=fate,
         )
+
+    async def _check(
+        self, response: aiohttp.ClientResponse, expected: str = "text/event-stream"
+    ) -> None:
+        """Raise RelayError unless this is the kind of answer that was asked for."""
+        if response.status in (401, 403):
+            message = (
+                "AnythingLLM refused the API key; check ANYTHINGLLM_API_KEY "
+                "(made in AnythingLLM under Settings > Tools > Developer API)."
+            )
+            raise RelayError(Code.UPSTREAM_UNAUTHORIZED, message)
+        if response.status != 200:
+            raise await self._rejected(response)
+        # Recorded: an unknown workspace on the thread route is told in a stream without a content type.
+        if "Content-Type" in response.headers and response.content_type != expected:
+            raise _not_anythingllm(f"it sent {response.content_type}, not {expected}")
+
+    async def _rejected(self, response: aiohttp.ClientResponse) -> RelayError:
+        try:
+            words = self._redactor.text(_error_words(await _head_of(response)))
+        except (aiohttp.ClientError, OSError):
+            words = ""
+        message = f"AnythingLLM answered {response.status}"
+        if words:
+            message += f": {words.rstrip('.')}"
+        if 300 <= response.status < 400:
+            message += ", a redirect, which is not followed; set ANYTHINGLLM_BASE_URL to where it leads"
+        elif not words:
+            message += f"; {_HOW_TO_REACH}"
+        elif "is not a valid workspace" in words:
+            message += "; check ANYTHINGLLM_WORKSPACE_SLUG, or the `workspace` of the request"
+        retryable = response.status == 429 or response.status >= 500
+        return RelayError(Code.UPSTREAM_REJECTED, message + ".", retryable=retryable)
 
     def _translated(self, error: Exception) -> RelayError:
         """Say in a sentence what aiohttp says in a class."""
@@ -218,37 +263,6 @@ def _path(question: Question) -> str:
             raise ValueError(f"not a slug: {slug!r}")
     thread = f"/thread/{question.thread}" if question.thread else ""
     return f"/workspace/{question.workspace}{thread}/stream-chat"
-
-
-async def _check(response: aiohttp.ClientResponse, expected: str = "text/event-stream") -> None:
-    """Raise RelayError unless this is the kind of answer that was asked for."""
-    if response.status in (401, 403):
-        message = (
-            "AnythingLLM refused the API key; check ANYTHINGLLM_API_KEY "
-            "(made in AnythingLLM under Settings > Tools > Developer API)."
-        )
-        raise RelayError(Code.UPSTREAM_UNAUTHORIZED, message)
-    if response.status != 200:
-        raise await _rejected(response)
-    # Recorded: an unknown workspace on the thread route is told in a stream without a content type.
-    if "Content-Type" in response.headers and response.content_type != expected:
-        raise _not_anythingllm(f"it sent {response.content_type}, not {expected}")
-
-
-async def _rejected(response: aiohttp.ClientResponse) -> RelayError:
-    try:
-        words = _error_words(await _head_of(response))
-    except (aiohttp.ClientError, OSError):
-        words = ""
-    message = f"AnythingLLM answered {response.status}"
-    if words:
-        message += f": {words.rstrip('.')}"
-    if 300 <= response.status < 400:
-        message += ", a redirect, which is not followed; set ANYTHINGLLM_BASE_URL to where it leads"
-    elif "is not a valid workspace" in words:
-        message += "; check ANYTHINGLLM_WORKSPACE_SLUG, or the `workspace` of the request"
-    retryable = response.status == 429 or response.status >= 500
-    return RelayError(Code.UPSTREAM_REJECTED, message + ".", retryable=retryable)
 
 
 async def _head_of(response: aiohttp.ClientResponse) -> bytes:

@@ -650,5 +650,5 @@ def test_sources_of_old_versions_are_kept() -> None:
 )
 def test_secrets_are_blanked_in_a_providers_words(words: str, told: str) -> None:
     """Keys and bearer tokens never reach a client; ordinary words do."""
-    events = hear([frame("abort", error=words)], Answer(redactor=Redactor(["my-own-secret", ""])))
+    events = hear([frame("abort", error=words)], Answer(redactor=Redactor(["my-own-secret", "the", ""])))
     assert error(events).message == told

@@ -11,6 +11,7 @@ import pytest
 
 from relay.errors import Code, RelayError
 from relay.question import Question
+from relay.redact import Redactor
 from relay.standin import KEY, StandIn
 from relay.upstream import Upstream
 from tests import recorded
@@ -320,7 +321,7 @@ def recorded_response(name: str) -> bytes:
         ("thread_invalid_thread_slug", Code.UPSTREAM_REJECTED, "400"),
         ("empty_message", Code.UPSTREAM_REJECTED, "400: Message is empty"),
         ("invalid_mode", Code.UPSTREAM_REJECTED, "is not a valid mode"),
-        ("malformed_json", Code.UPSTREAM_REJECTED, "answered 400."),
+        ("malformed_json", Code.UPSTREAM_REJECTED, "answered 400; check that"),
         ("missing_api_prefix", Code.UPSTREAM_PROTOCOL, "text/html"),
         ("unknown_api_route", Code.UPSTREAM_PROTOCOL, "ANYTHINGLLM_BASE_URL"),
         ("dev_build_unknown_api_route", Code.UPSTREAM_REJECTED, "404"),
@@ -357,7 +358,7 @@ async def test_a_rejection_without_end_is_cut(nothing_left_over: None) -> None:
 
     async with server(serve) as url, upstream(url) as client:
         error = await failure(client)
-    assert error.message == "AnythingLLM answered 500."
+    assert error.message.startswith("AnythingLLM answered 500; check that")
     assert error.retryable
 
 
@@ -370,7 +371,20 @@ async def test_a_rejection_that_breaks_off_still_tells_its_status(nothing_left_o
         await writer.drain()
 
     async with server(serve) as url, upstream(url) as client:
-        assert (await failure(client)).message == "AnythingLLM answered 503."
+        assert "AnythingLLM answered 503; check that" in (await failure(client)).message
+
+
+async def test_no_secret_comes_back_in_a_rejection(nothing_left_over: None) -> None:
+    """A proxy may repeat the key it was sent."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        body = b'{"error": "no such key: ' + KEY.encode() + b'"}'
+        writer.write(b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
+
+    async with server(serve) as url, upstream(url, redactor=Redactor([KEY])) as client:
+        assert (await failure(client)).message == "AnythingLLM answered 400: no such key: [redacted]."
 
 
 # Probes
