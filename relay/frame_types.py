@@ -51,13 +51,12 @@ def parse(data: str) -> Frame | None:
     """
     try:
         return _decode(data)
-    except msgspec.ValidationError:
-        return None
     except (msgspec.DecodeError, RecursionError):
-        return _parse_with_halves(data)
+        return _parse_leniently(data)
 
 
-def _parse_with_halves(data: str) -> Frame | None:
+def _parse_leniently(data: str) -> Frame | None:
+    """Read what strict JSON has no room for: lone halves, and numbers beyond any range."""
     try:
         value = loads(data)
         frame = msgspec.convert(well_formed_deep(value), Frame)
@@ -68,12 +67,16 @@ def _parse_with_halves(data: str) -> Frame | None:
     return frame
 
 
-def handed_on(data: str, events: list[Event]) -> RawFrame:
+def handed_on(data: str, events: list[Event]) -> RawFrame | None:
     """The frame itself, for `format: anythingllm`: without server paths, its text well-formed.
 
-    `events` are those that the same frame became; `data` was parsed before, so it is JSON.
+    `events` are those that the same frame became; `data` was parsed before, so it is JSON. None for
+    one that is nested too deep to be checked.
     """
-    frame = well_formed_deep(loads(data))
+    try:
+        frame = well_formed_deep(loads(data))
+    except RecursionError:
+        return None
     if frame["type"] == "textResponseChunk" and isinstance(frame.get("textResponse"), str):
         frame["textResponse"] = "".join(event.content for event in events if isinstance(event, Chunk))
     if isinstance(frame.get("sources"), list):

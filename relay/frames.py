@@ -167,7 +167,15 @@ class Answer:
         if (words := frame.failure) is not None:
             return self._aborted(words)
         events = self._read(frame)
-        return [handed_on(data, events), *_endings(events)] if self._hands_on else events
+        return self._handed_on(data, events) if self._hands_on else events
+
+    def _handed_on(self, data: str, events: list[Event]) -> list[Event]:
+        raw = handed_on(data, events)
+        endings: list[Event] = [event for event in events if isinstance(event, Error | FinalEnd)]
+        if raw is None:
+            self._skipped += 1
+            return endings
+        return [raw, *endings]
 
     def _aborted(self, words: str) -> list[Event]:
         """A failure told in a frame. `words` are the provider's, often with an HTTP status first."""
@@ -242,7 +250,3 @@ class Answer:
             return []
         public = [without_paths(source) for source in sources]
         return public if self._source_detail == "full" else [summary(s) for s in public]
-
-
-def _endings(events: list[Event]) -> list[Event]:
-    return [event for event in events if isinstance(event, Error | FinalEnd)]

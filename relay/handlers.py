@@ -84,16 +84,16 @@ async def _deliver(stream: RelayStream, request: web.Request, response: EventStr
         async with response:
             while events := await stream.read():
                 await response.write(events)
-            await response.write_eof()
+            await response.finish()
 
 
-@routes.get("/healthz", allow_head=False)
+@routes.get("/healthz", allow_head=False, expect_handler=_on_expect)
 async def healthz(_request: web.Request) -> web.Response:
     """Tell that the process serves."""
     return web.json_response({"status": "ok"})
 
 
-@routes.get("/readyz", allow_head=False)
+@routes.get("/readyz", allow_head=False, expect_handler=_on_expect)
 async def readyz(request: web.Request) -> web.Response:
     """Tell whether a question would be answered: AnythingLLM is there and takes our key."""
     try:
@@ -150,11 +150,11 @@ def _log_end(request: web.Request, stream: RelayStream, response: EventStreamRes
     if stream.fault is not None:
         id_only = {"fields": {"id": request_id(request)}}
         log.error("the relay failed in mid-answer", exc_info=stream.fault, extra=id_only)
-    lost = "stuck" if response.stuck else "left"
+    outcome = stream.outcome if stream.delivered else "left"
     first = stream.first_event_after
     fields = {
         "id": request_id(request),
-        "outcome": stream.outcome if stream.delivered else lost,
+        "outcome": "stuck" if response.stuck else outcome,
         "events": stream.events,
         "bytes": stream.bytes,
         "first_event_s": None if first is None else round(first, 3),

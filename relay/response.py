@@ -20,6 +20,10 @@ _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
 }
+# Bytes of one write after which the transport surely makes it wait.
+_LARGE: Final = 64 * 1024
+# Seconds between looks at a client that is behind: so soon is its leaving noticed.
+_LOOK: Final = 0.1
 
 
 class EventStreamResponse(EventSourceResponse):
@@ -36,6 +40,8 @@ class EventStreamResponse(EventSourceResponse):
         self.headers.update(_HEADERS)
         self._heartbeat = heartbeat
         self._patience = send_timeout
+        self._behind = asyncio.Event()  # set once the client may be
+        self._ended = False
         self.stuck = False  # whether the client was given up
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -47,12 +53,11 @@ class EventStreamResponse(EventSourceResponse):
             self.headers["Connection"] = "close"
             self.force_close()
         self._loop = asyncio.get_running_loop()
-        self._transport = request.transport
+        self._request = request
         self._last_write = self._loop.time()
-        writer = await super().prepare(request)
-        self._writer = writer
+        self._writer = await super().prepare(request)
         await self.write(PING)
-        return writer
+        return self._writer
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write whole events; waits while the client is behind.
@@ -60,60 +65,75 @@ class EventStreamResponse(EventSourceResponse):
         Raises ConnectionResetError once the client is gone.
         """
         self._last_write = self._loop.time()
+        if len(data) > _LARGE or self._waiting():
+            self._behind.set()
         await super().write(data)
 
+    async def finish(self) -> None:
+        """End the body, and wait until the kernel took all of it or the client was given up."""
+        self._ended = True
+        await self.write_eof()
+        self._behind.set()
+        while self._waiting():  # noqa: ASYNC110 (a transport tells of room, but not of being empty)
+            await asyncio.sleep(_LOOK)
+
     async def _ping(self) -> None:
-        """Beat in silence only, and find a client that takes nothing.
+        """Beat in silence only, and find a client that takes nothing or has closed its side.
 
         The one place where the library is bent: it starts this method as a task, and its own beats at
         a fixed rate, with an empty line that widely used clients take for an empty message.
         """
-        taken, taken_at = 0, self._loop.time()
-        while True:
-            await asyncio.sleep(self._until_next_look())
-            now = self._loop.time()
-            waiting = self._waiting()
-            left = waiting + self._in_kernel()
+        left = self._left()
+        taken, taken_at = self._sent() - left, self._loop.time()
+        while (transport := self._request.transport) is not None:
+            await self._look_again()
+            now, left = self._loop.time(), self._left()
             if not left or self._sent() - left > taken:
                 taken, taken_at = self._sent() - left, now
-            elif self._transport is not None and now - taken_at >= self._patience:
-                self.stuck = True
-                self._transport.abort()
+            self.stuck = now - taken_at >= self._patience
+            # A client that closed its side has left; what it does not take would keep it open here.
+            if self.stuck or transport.is_closing():
+                transport.abort()
                 return
-            if not waiting and now >= self._last_write + self._heartbeat:
+            overdue = now >= self._last_write + self._heartbeat
+            if overdue and not self._ended and not self._waiting():
                 try:
                     await self.write(PING)
                 except ConnectionResetError:
                     return  # the client left; its handler is told so too
 
-    def _until_next_look(self) -> float:
-        """Seconds to the next beat, but no more than a fraction of the patience.
-
-        A beat that is overdue waits for the client, which is behind: it is no reason to look sooner.
-        """
+    async def _look_again(self) -> None:
+        """Wait for the next beat, but not long if the client is behind, or falls behind meanwhile."""
+        if self._waiting():
+            await asyncio.sleep(min(_LOOK, self._patience / 4))
+            return
+        self._behind.clear()
         beat_in = self._last_write + self._heartbeat - self._loop.time()
-        look_in = self._patience / 4
-        return min(beat_in, look_in) if beat_in > 0 else look_in
+        try:
+            async with asyncio.timeout(min(max(beat_in, 0), self._patience / 4)):
+                await self._behind.wait()
+        except TimeoutError:
+            pass
 
     def _waiting(self) -> int:
         """Bytes that the kernel did not take yet."""
-        if self._transport is None or self._transport.is_closing():
-            return 0
-        return self._transport.get_write_buffer_size()
+        transport = self._request.transport
+        return 0 if transport is None else transport.get_write_buffer_size()
 
-    def _in_kernel(self) -> int:
-        """Bytes that the kernel holds because the client's did not take them yet, where it tells.
+    def _left(self) -> int:
+        """Bytes that the client's system did not take yet, as far as ours can tell.
 
-        A kernel's buffer holds megabytes and takes more only in large steps: without this, a client
-        that reads a few bytes a second would look like one that reads none.
+        A kernel's buffer holds megabytes and takes more only in large steps: without a look into it, a
+        client that reads a few bytes a second would look like one that reads none.
         """
-        if ioctl is None or self._transport is None or self._transport.is_closing():
-            return 0
+        transport = self._request.transport
+        if ioctl is None or transport is None:
+            return self._waiting()
         try:
-            queued = ioctl(self._transport.get_extra_info("socket"), TIOCOUTQ, bytes(4))
+            in_kernel = ioctl(transport.get_extra_info("socket"), TIOCOUTQ, bytes(4))
         except (OSError, ValueError):  # closed by now, or a system that does not tell
-            return 0
-        return int.from_bytes(queued, sys.byteorder)
+            return self._waiting()
+        return self._waiting() + int.from_bytes(in_kernel, sys.byteorder)
 
     def _sent(self) -> int:
         """Bytes given to the transport so far, the framing of chunks included."""

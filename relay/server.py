@@ -18,10 +18,10 @@ _LOCALHOST: Final = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _FROM_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (every interface, seen from inside)
 _BACKLOG: Final = 1024
 _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # a machine without IPv6, say
+# Seconds a client may keep a connection without asking.
+_KEEPALIVE: Final = 75.0
 # Seconds for connections to end once their streams are over.
 _CLOSING: Final = 1.0
-# Seconds between looks at what is still to be sent.
-_LOOK: Final = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +48,7 @@ async def serve(
         ready(_url(sockets[0]))
         await stop.wait()
         log.info("stopping", extra={"fields": {"open_streams": len(app[STREAMS]), "grace_s": grace}})
-        ends_at = asyncio.get_running_loop().time() + grace
         await app[STREAMS].drain(grace)
-        await _flush(runner, max(_CLOSING, ends_at - asyncio.get_running_loop().time()))
     finally:
         await runner.cleanup()
         for one in sockets:  # those that no site has closed
@@ -59,19 +57,13 @@ async def serve(
 
 def create_runner(app: web.Application) -> web.AppRunner:
     """Return what runs the relay; without `handler_cancellation` nobody's leaving would be noticed."""
-    return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING)
-
-
-async def _flush(runner: web.AppRunner, seconds: float) -> None:
-    """Let the kernel take what slow readers have yet to get; what is left when the loop ends is lost."""
-    connections = runner.server.connections if runner.server else []
-    transports = [each.transport for each in connections if each.transport is not None]
-    try:
-        async with asyncio.timeout(seconds):
-            while any(each.get_write_buffer_size() for each in transports):  # noqa: ASYNC110 (no event)
-                await asyncio.sleep(_LOOK)
-    except TimeoutError:
-        pass  # they do not read
+    return web.AppRunner(
+        app,
+        handler_cancellation=True,
+        access_log=None,
+        keepalive_timeout=_KEEPALIVE,
+        shutdown_timeout=_CLOSING,
+    )
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

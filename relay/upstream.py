@@ -20,6 +20,9 @@ _KEEPALIVE: Final = 2.0
 _DEAD_ON_ARRIVAL: Final = 0.05
 _PROBE_TIMEOUT: Final = 10.0
 _MAX_ERROR_BODY: Final = 64 * 1024
+_ERROR_TIMEOUT: Final = 2.0  # seconds for the words of a rejection; its status is enough without
+# Bytes read at a time, and what aiohttp may hold ahead: a client that does not read keeps little here.
+_READ: Final = 16 * 1024
 # Time given to the end of a body whose last frame is here, so that its connection can be used again.
 _BODY_END: Final = 0.1
 _BROKEN_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -27,19 +30,37 @@ _HOW_TO_REACH: Final = "check that AnythingLLM runs and that ANYTHINGLLM_BASE_UR
 
 
 class Reply:
-    """The body of AnythingLLM's answer, as it arrives."""
+    """The body of AnythingLLM's answer, as it arrives. Use it as a context manager."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
         self._content = response.content
+        self._closed: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        connection = self._response.connection  # None if the body is here already
+        if connection is not None and connection.protocol is not None:
+            self._closed = connection.protocol.closed
+        if self._closed is not None:
+            self._closed.add_done_callback(self._on_closed)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._closed is not None:
+            self._closed.remove_done_callback(self._on_closed)
+        self._response.close()
 
     async def read(self) -> bytes:
-        """Return all bytes that are here, or wait for some; empty at the end of the body.
+        """Return bytes that are here, or wait for some; empty at the end of the body.
 
         Safe to cancel: nothing read is lost. Raises RelayError (upstream_truncated).
         """
         try:
-            return await self._content.readany()
-        except (aiohttp.ClientError, OSError):
+            return await self._content.read(_READ)
+        except (aiohttp.ClientError, OSError, RuntimeError):
+            # aiohttp tells of the break before it gives what came before it; only this gives that.
+            if arrived := self._content._read_nowait(-1):
+                return arrived
             message = "The connection to AnythingLLM broke before the answer was finished; ask again."
             raise RelayError(Code.UPSTREAM_TRUNCATED, message) from None
 
@@ -51,6 +72,12 @@ class Reply:
                     pass
         except (RelayError, TimeoutError):
             pass  # it is closed then, not pooled
+
+    def _on_closed(self, closed: asyncio.Future[None]) -> None:
+        """Wake the reader: aiohttp does not where it was chunk framing that broke."""
+        closed.exception()  # or asyncio complains that nobody looked
+        if not self._content.is_eof() and self._content.exception() is None:
+            self._content.set_exception(aiohttp.ClientPayloadError())
 
 
 class Upstream:
@@ -98,6 +125,7 @@ class Upstream:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
             trace_configs=traces,
+            read_bufsize=_READ,
         )
 
     @asynccontextmanager
@@ -110,11 +138,9 @@ class Upstream:
         it. Leaving early closes the socket. Raises RelayError.
         """
         response = await self._post(_path(question), msgspec.json.encode(question.body()), headers or {})
-        try:
+        with Reply(response) as reply:
             await self._check(response)
-            yield Reply(response)
-        finally:
-            response.close()
+            yield reply
 
     async def probe(self) -> None:
         """Check that AnythingLLM is there and takes our key. Raises RelayError saying what is wrong."""
@@ -195,8 +221,9 @@ class Upstream:
 
     async def _rejected(self, response: aiohttp.ClientResponse) -> RelayError:
         try:
-            words = self._redactor.text(_error_words(await _head_of(response)))
-        except (aiohttp.ClientError, OSError):
+            async with asyncio.timeout(_ERROR_TIMEOUT):
+                words = self._redactor.text(_error_words(await _head_of(response)))
+        except (aiohttp.ClientError, OSError):  # a TimeoutError is one of these
             words = ""
         message = f"AnythingLLM answered {response.status}"
         if words:

@@ -22,7 +22,7 @@ from relay.events import (
     Thought,
     to_json,
 )
-from relay.frames import GRACE, Answer, Limits
+from relay.frames import GRACE, Answer, Format, Limits
 from relay.redact import Redactor
 from tests import recorded
 from tests.cuts import at_random, pieces
@@ -354,6 +354,26 @@ def test_a_frame_that_cannot_be_read_is_skipped_and_counted(rubbish: bytes) -> N
     events = hear([chunk("a") + b"data: " + rubbish + b"\n\n" + chunk("b") + finalize()])
     assert text_of(events) == "ab"
     assert final(events).skipped == 1
+
+
+@pytest.mark.parametrize("format_", ["events", "anythingllm"])
+def test_a_frame_nested_too_deep_costs_only_itself(format_: Format) -> None:
+    """However deep: what came in the same read is kept."""
+    for depth in (300, 800, 2000, 50_000):
+        deep = b'data: {"type": "news", "x": ' + b"[" * depth + b"]" * depth + b"}\n\n"
+        events = hear([chunk("a") + deep + chunk("b") + finalize()], Answer(format=format_))
+        told = b"".join(to_json(event) for event in events if not isinstance(event, FinalEnd))
+        assert b'"a"' in told
+        assert b'"b"' in told
+        assert final(events).reason == "complete"
+
+
+def test_a_number_beyond_any_range_is_no_reason_to_lose_the_end() -> None:
+    """Strict JSON parsers refuse it; the rest of its frame counts."""
+    odd = finalize(metrics={"outputTps": 0}, chatId=7).replace(b'"outputTps": 0', b'"outputTps": 1e999')
+    events = hear([chunk("a") + odd])
+    assert final(events).chat_id == 7
+    assert b'"outputTps":null' in to_json(events[-1])
 
 
 def test_an_unknown_type_is_skipped_and_counted() -> None:

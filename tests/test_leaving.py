@@ -165,19 +165,54 @@ async def test_a_client_that_takes_nothing_is_dropped(
     assert vars(caplog.records[-1])["fields"]["outcome"] == "stuck"
 
 
+async def test_a_client_that_does_not_take_the_end_is_dropped(
+    start_relay: StartRelay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when the whole answer is written, and only the last of it waits."""
+    caplog.set_level("INFO", logger="relay")
+    relay = await start_relay(relay_send_timeout=0.3, send_buffer=4096)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", relay.port))
+        client.sendall(raw_request("!line=60000"))  # and reads nothing
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+    assert vars(caplog.records[-1])["fields"]["outcome"] == "stuck"
+
+
+async def test_closing_one_side_with_a_full_buffer_is_leaving(
+    start_relay: StartRelay, standin: StandIn
+) -> None:
+    """What the client never takes does not keep AnythingLLM at work."""
+    relay = await start_relay(send_buffer=4096)
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port, limit=1024)
+    writer.write(raw_request("!endless"))
+    await reader.readuntil(b": ping\n")
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    while not standin.asks:
+        await asyncio.sleep(0)
+    ask, before = standin.asks[0], -1
+    while ask.frames != before:  # until backpressure has reached the stand-in
+        before = ask.frames
+        await asyncio.sleep(0.2)
+    writer.write_eof()
+    await gone(standin)
+    writer.transport.abort()
+
+
 async def test_a_client_that_takes_nothing_costs_nothing(
     start_relay: StartRelay, standin: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The relay looks at it a few times until it is given up, also when a comment is overdue."""
     looks = 0
-    in_kernel = EventStreamResponse._in_kernel
+    left = EventStreamResponse._left
 
     def counted(response: EventStreamResponse) -> int:
         nonlocal looks
         looks += 1
-        return in_kernel(response)
+        return left(response)
 
-    monkeypatch.setattr(EventStreamResponse, "_in_kernel", counted)
+    monkeypatch.setattr(EventStreamResponse, "_left", counted)
     relay = await start_relay(relay_send_timeout=0.8, relay_heartbeat=0.2)
     async with relay.asking("!endless"):  # it reads no further
         await gone(standin)

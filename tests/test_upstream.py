@@ -387,6 +387,68 @@ async def test_no_secret_comes_back_in_a_rejection(nothing_left_over: None) -> N
         assert (await failure(client)).message == "AnythingLLM answered 400: no such key: [redacted]."
 
 
+async def test_a_rejection_that_stalls_does_not_wait_for_its_words(
+    nothing_left_over: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status is enough."""
+    monkeypatch.setattr("relay.upstream._ERROR_TIMEOUT", 0.1)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(b"HTTP/1.1 500 Fault\r\nContent-Length: 100\r\n\r\n{")
+        await reader.read()
+
+    async with server(serve) as url, upstream(url) as client:
+        assert "answered 500; check that" in (await failure(client)).message
+
+
+# Breaking off
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(("rest", "tail"), [(b"zz\r\n", b""), (b"5\r\nab", b"ab"), (b"", b"")])
+async def test_what_came_before_a_break_is_not_lost(
+    nothing_left_over: None, rest: bytes, tail: bytes
+) -> None:
+    """Broken framing, a chunk cut short, no last chunk: all that arrived is given, then the error."""
+    sent = b"".join(b"data: %06d\n\n" % number for number in range(5000))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(CHUNKED + b"%x\r\n%b\r\n%b" % (len(sent), sent, rest))
+        await writer.drain()
+
+    async with server(serve) as url, upstream(url) as client, client.ask(QUESTION) as reply:
+        body = await reply.read()
+        await asyncio.sleep(0.1)  # the break arrives while nobody reads
+        with pytest.raises(RelayError) as caught:
+            while data := await reply.read():
+                body += data
+        await reply.finish()
+    assert caught.value.code is Code.UPSTREAM_TRUNCATED
+    assert body == sent + tail
+
+
+async def test_broken_framing_wakes_the_reader(nothing_left_over: None) -> None:
+    """The connection is of no more use from then on: no limit on silence is waited for."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(CHUNKED + b"1\r\na\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.write(b"zz\r\n")
+        await reader.read()
+
+    async with server(serve) as url, upstream(url) as client, client.ask(QUESTION) as reply:
+        assert await reply.read() == b"a"
+        async with asyncio.timeout(5):
+            with pytest.raises(RelayError) as caught:
+                await reply.read()
+    assert caught.value.code is Code.UPSTREAM_TRUNCATED
+
+
 # Probes
 
 
