@@ -10,8 +10,6 @@ from relay.check import check
 from relay.standin import KEY, WORKSPACE, StandIn
 from relay.upstream import Upstream
 
-pytestmark = pytest.mark.usefixtures("nothing_left_over")
-
 ANSWERS = "ok      AnythingLLM answers and takes the API key"
 
 

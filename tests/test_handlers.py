@@ -599,9 +599,7 @@ async def failing(handler: middlewares.Handler) -> AsyncIterator[aiohttp.ClientS
     await runner.cleanup()
 
 
-async def test_a_fault_is_told_without_its_traceback(
-    nothing_left_over: None, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_fault_is_told_without_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(_: web.Request) -> web.StreamResponse:
         raise OSError("secret path")
 
@@ -619,7 +617,7 @@ async def test_a_fault_is_told_without_its_traceback(
     assert "secret path" in caplog.text
 
 
-async def test_a_fault_in_a_stream_puts_no_second_head_into_it(nothing_left_over: None) -> None:
+async def test_a_fault_in_a_stream_puts_no_second_head_into_it() -> None:
     async def fail(request: web.Request) -> web.StreamResponse:
         response = EventStreamResponse(heartbeat=60, send_timeout=60)
         await response.prepare(request)
@@ -635,7 +633,7 @@ async def test_a_fault_in_a_stream_puts_no_second_head_into_it(nothing_left_over
     assert b"internal" not in received
 
 
-async def test_any_other_refusal_of_the_library_is_json_as_well(nothing_left_over: None) -> None:
+async def test_any_other_refusal_of_the_library_is_json_as_well() -> None:
     async def fail(_: web.Request) -> web.StreamResponse:
         raise web.HTTPGone
 

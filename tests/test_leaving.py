@@ -88,9 +88,7 @@ async def test_leaving_with_a_full_buffer(relay: Relay, standin: StandIn) -> Non
     await gone(standin)
 
 
-async def test_leaving_while_the_connection_is_made(
-    start_relay: StartRelay, nothing_left_over: None
-) -> None:
+async def test_leaving_while_the_connection_is_made(start_relay: StartRelay) -> None:
     """AnythingLLM's machine does not even answer the handshake: the stream ends with its client."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))

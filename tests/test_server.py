@@ -197,9 +197,7 @@ async def test_stream_finishes_first(standin: StandIn) -> None:
             await client.get(url)
 
 
-async def test_failed_start_closes_the_sockets(
-    nothing_left_over: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_failed_start_closes_the_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the relay cannot start after all, the port is free again."""
     opened: list[socket.socket] = []
     monkeypatch.setattr("relay.server.listen", remembering(listen, opened))

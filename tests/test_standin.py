@@ -511,9 +511,7 @@ async def test_killed_it_is_gone_at_once(standin: StandIn, client: aiohttp.Clien
     assert await said(client, "hello") == ANSWER
 
 
-async def test_stopped_it_leaves_nothing_over(
-    nothing_left_over: None, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_stopped_it_leaves_nothing_over(caplog: pytest.LogCaptureFixture) -> None:
     """No task, socket or log line, whatever was going on; stopping twice is stopping once."""
     before = asyncio.all_tasks()
     standin = StandIn(pace=0)

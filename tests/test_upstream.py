@@ -115,7 +115,7 @@ async def test_connections_are_used_again(standin: StandIn) -> None:
     assert [ask.connection for ask in standin.asks] == [1, 1, 1]
 
 
-async def test_an_idle_connection_is_closed_before_node_would(nothing_left_over: None) -> None:
+async def test_an_idle_connection_is_closed_before_node_would() -> None:
     """AnythingLLM closes an idle one after 5 s; ours is closed well before."""
     closed = asyncio.Event()
 
@@ -158,9 +158,7 @@ async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @pytest.mark.parametrize("behave", [close, reset])
-async def test_a_dead_connection_costs_one_retry_on_a_fresh_one(
-    nothing_left_over: None, behave: Serve
-) -> None:
+async def test_a_dead_connection_costs_one_retry_on_a_fresh_one(behave: Serve) -> None:
     """The server had closed the idle connection when our request arrived: nobody was asked yet."""
     async with second_request(behave) as (url, seen), upstream(url) as client:
         await answer(client)
@@ -169,7 +167,7 @@ async def test_a_dead_connection_costs_one_retry_on_a_fresh_one(
     assert seen[1].partition(b"\r\n\r\n")[2] == seen[2].partition(b"\r\n\r\n")[2]
 
 
-async def test_the_retry_is_the_last(nothing_left_over: None) -> None:
+async def test_the_retry_is_the_last() -> None:
     """A server that keeps closing is unreachable, not asked for ever."""
     asked = 0
 
@@ -188,7 +186,7 @@ async def test_the_retry_is_the_last(nothing_left_over: None) -> None:
     assert asked == 3
 
 
-async def test_a_fresh_connection_that_ends_is_not_retried(nothing_left_over: None) -> None:
+async def test_a_fresh_connection_that_ends_is_not_retried() -> None:
     """The question may have been taken: asking again could ask twice."""
     asked = 0
 
@@ -202,7 +200,7 @@ async def test_a_fresh_connection_that_ends_is_not_retried(nothing_left_over: No
     assert asked == 1
 
 
-async def test_a_connection_that_ends_late_is_not_retried(nothing_left_over: None) -> None:
+async def test_a_connection_that_ends_late_is_not_retried() -> None:
     """After 50 ms the question was surely taken."""
 
     async def late(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -214,7 +212,7 @@ async def test_a_connection_that_ends_late_is_not_retried(nothing_left_over: Non
     assert len(seen) == 2
 
 
-async def test_a_part_of_an_answer_is_not_retried(nothing_left_over: None) -> None:
+async def test_a_part_of_an_answer_is_not_retried() -> None:
     """Bytes came back: the question was taken."""
 
     async def half(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -230,9 +228,7 @@ async def test_a_part_of_an_answer_is_not_retried(nothing_left_over: None) -> No
 # Not reaching it
 
 
-async def test_a_connection_that_is_never_accepted_is_a_timeout_of_its_own(
-    nothing_left_over: None,
-) -> None:
+async def test_a_connection_that_is_never_accepted_is_a_timeout_of_its_own() -> None:
     """The message names the limit and the setting."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
@@ -256,7 +252,7 @@ async def test_a_connection_that_is_never_accepted_is_a_timeout_of_its_own(
         ("nowhere.invalid", "the name of its host is not known"),
     ],
 )
-async def test_why_it_cannot_be_reached_is_told(nothing_left_over: None, host: str, why: str) -> None:
+async def test_why_it_cannot_be_reached_is_told(host: str, why: str) -> None:
     """In words, with what to check, and without the address."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and not listening: the port is surely closed
@@ -277,7 +273,7 @@ async def test_https_to_a_plain_server_is_told(standin: StandIn) -> None:
     assert "TLS failed; perhaps it speaks plain http" in error.message
 
 
-async def test_what_is_no_http_is_told(nothing_left_over: None) -> None:
+async def test_what_is_no_http_is_told() -> None:
     """Another program listens at the address."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -329,7 +325,7 @@ def recorded_response(name: str) -> bytes:
         ("header_20kb", Code.UPSTREAM_REJECTED, "431"),
     ],
 )
-async def test_recorded_rejections(nothing_left_over: None, name: str, code: Code, words: str) -> None:
+async def test_recorded_rejections(name: str, code: Code, words: str) -> None:
     """Each says what to do; no web page is passed on; none is worth a retry."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -346,7 +342,7 @@ async def test_recorded_rejections(nothing_left_over: None, name: str, code: Cod
     assert not error.retryable
 
 
-async def test_a_rejection_without_end_is_cut(nothing_left_over: None) -> None:
+async def test_a_rejection_without_end_is_cut() -> None:
     """An error page of any size costs 64 KiB."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -362,7 +358,7 @@ async def test_a_rejection_without_end_is_cut(nothing_left_over: None) -> None:
     assert error.retryable
 
 
-async def test_a_rejection_that_breaks_off_still_tells_its_status(nothing_left_over: None) -> None:
+async def test_a_rejection_that_breaks_off_still_tells_its_status() -> None:
     """The status came, its words did not."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -374,7 +370,7 @@ async def test_a_rejection_that_breaks_off_still_tells_its_status(nothing_left_o
         assert "AnythingLLM answered 503; check that" in (await failure(client)).message
 
 
-async def test_no_secret_comes_back_in_a_rejection(nothing_left_over: None) -> None:
+async def test_no_secret_comes_back_in_a_rejection() -> None:
     """A proxy may repeat the key it was sent."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -388,7 +384,7 @@ async def test_no_secret_comes_back_in_a_rejection(nothing_left_over: None) -> N
 
 
 async def test_a_rejection_that_stalls_does_not_wait_for_its_words(
-    nothing_left_over: None, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The status is enough."""
     monkeypatch.setattr("relay.upstream._ERROR_TIMEOUT", 0.1)
@@ -408,9 +404,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encod
 
 
 @pytest.mark.parametrize(("rest", "tail"), [(b"zz\r\n", b""), (b"5\r\nab", b"ab"), (b"", b"")])
-async def test_what_came_before_a_break_is_not_lost(
-    nothing_left_over: None, rest: bytes, tail: bytes
-) -> None:
+async def test_what_came_before_a_break_is_not_lost(rest: bytes, tail: bytes) -> None:
     """Broken framing, a chunk cut short, no last chunk: all that arrived is given, then the error."""
     sent = b"".join(b"data: %06d\n\n" % number for number in range(5000))
 
@@ -430,7 +424,7 @@ async def test_what_came_before_a_break_is_not_lost(
     assert body == sent + tail
 
 
-async def test_broken_framing_wakes_the_reader(nothing_left_over: None) -> None:
+async def test_broken_framing_wakes_the_reader() -> None:
     """The connection is of no more use from then on: no limit on silence is waited for."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -481,7 +475,7 @@ async def test_probes_do_not_wait_for_streams(standin: StandIn) -> None:
         (b"[" * 60_000, "broken JSON"),
     ],
 )
-async def test_a_probe_is_not_fooled(nothing_left_over: None, body: bytes, words: str) -> None:
+async def test_a_probe_is_not_fooled(body: bytes, words: str) -> None:
     """Something else at the address may well answer 200."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -498,9 +492,7 @@ async def test_a_probe_is_not_fooled(nothing_left_over: None, body: bytes, words
             await client.probe()
 
 
-async def test_a_probe_that_gets_no_answer_ends(
-    nothing_left_over: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_probe_that_gets_no_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hanging AnythingLLM does not hang the check."""
     monkeypatch.setattr("relay.upstream._PROBE_TIMEOUT", 0.2)
 
