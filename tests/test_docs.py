@@ -98,7 +98,7 @@ async def test_the_python_commands_work(standin: StandIn, tmp_path: Path, comman
         output += line
         if line.startswith(b"Try it"):
             process.terminate()
-    assert await process.wait() == 0, output
+    assert await process.wait() == 0 or sys.platform == "win32", output  # which knows no SIGTERM
 
 
 def test_the_transcript_shows_what_the_relay_sends() -> None:

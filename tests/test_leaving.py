@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import struct
+import sys
 from contextlib import suppress
 
 import aiohttp
@@ -113,7 +114,7 @@ async def test_a_reset_is_leaving_too(relay: Relay, standin: StandIn) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
     writer.write(raw_request("!silent"))
     await reader.readuntil(b": ping\n")
-    linger = struct.pack("ii", 1, 0)
+    linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     writer.transport.abort()
     await gone(standin)

@@ -118,7 +118,7 @@ def relay(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         url = next(line.split()[1] for line in process.stdout if line.startswith("Relay "))
         yield url
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(20) == 0 or sys.platform == "win32"  # which knows no SIGTERM
 
 
 async def ask(url: str, question: str) -> tuple[Heard, bytes]:
