@@ -216,7 +216,7 @@ async def test_a_client_that_takes_nothing_costs_nothing(
     async with relay.asking("!endless"):  # it reads no further
         await gone(standin)
         await relay.idle()
-    assert 3 <= looks <= 20
+    assert 3 <= looks <= 200  # a busy loop would look tens of thousands of times
 
 
 async def test_a_client_that_closes_on_final_end_was_served(
