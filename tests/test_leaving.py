@@ -234,7 +234,7 @@ async def test_a_client_that_closes_on_final_end_was_served(
 
 async def test_a_client_that_is_slow_is_kept(start_relay: StartRelay) -> None:
     """A few bytes now and then are a sign of life: no limit on the whole applies."""
-    relay = await start_relay(relay_send_timeout=1, send_buffer=4096)
+    relay = await start_relay(relay_send_timeout=2, send_buffer=4096)
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.port, limit=1024)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     writer.write(raw_request("!line=300000"))
@@ -243,7 +243,7 @@ async def test_a_client_that_is_slow_is_kept(start_relay: StartRelay) -> None:
         data = await reader.read(1024)
         assert data, "the relay dropped a living client"
         received += data
-        await asyncio.sleep(0.003)  # in all several times the limit
+        await asyncio.sleep(0.003)  # in all more than twice the limit
     assert received.count(b"event: final_end") == 1
     assert len(received) > 300_000
     writer.close()

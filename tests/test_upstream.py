@@ -158,8 +158,11 @@ async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @pytest.mark.parametrize("behave", [close, reset])
-async def test_a_dead_connection_costs_one_retry_on_a_fresh_one(behave: Serve) -> None:
+async def test_a_dead_connection_costs_one_retry_on_a_fresh_one(
+    behave: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server had closed the idle connection when our request arrived: nobody was asked yet."""
+    monkeypatch.setattr("relay.upstream._DEAD_ON_ARRIVAL", 5)  # however slow this machine is
     async with second_request(behave) as (url, seen), upstream(url) as client:
         await answer(client)
         assert await answer(client) == b"data: 1"
@@ -167,8 +170,9 @@ async def test_a_dead_connection_costs_one_retry_on_a_fresh_one(behave: Serve) -
     assert seen[1].partition(b"\r\n\r\n")[2] == seen[2].partition(b"\r\n\r\n")[2]
 
 
-async def test_the_retry_is_the_last() -> None:
+async def test_the_retry_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that keeps closing is unreachable, not asked for ever."""
+    monkeypatch.setattr("relay.upstream._DEAD_ON_ARRIVAL", 5)
     asked = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
