@@ -92,7 +92,7 @@ class Replaying(StreamRequestHandler):
 
 @pytest.fixture
 def nothing_left_over() -> None:
-    """Not checked here: upstream and relay outlive a test, and the upstream's sockets are this process's."""
+    """Not checked here: upstream and relay outlive a test, and the former's sockets are ours."""
 
 
 @pytest.fixture(scope="module")
