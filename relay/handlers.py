@@ -72,7 +72,9 @@ async def stream_ask(request: web.Request) -> web.StreamResponse:
         with streams.running(stream):
             await _deliver(stream, request, response)
     except ConnectionResetError:
-        pass  # the client left; the log line says so
+        # The client left. If it closed one side only, what it does not take would keep it open.
+        if request.transport is not None:
+            request.transport.abort()
     finally:
         _log_end(request, stream, response)
     return response

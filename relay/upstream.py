@@ -43,6 +43,8 @@ class Reply:
             self._closed = connection.protocol.closed
         if self._closed is not None:
             self._closed.add_done_callback(self._on_closed)
+            self._closed.remove_done_callback(_look_at)  # that of an earlier answer
+            self._closed.add_done_callback(_look_at)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -73,11 +75,15 @@ class Reply:
         except (RelayError, TimeoutError):
             pass  # it is closed then, not pooled
 
-    def _on_closed(self, closed: asyncio.Future[None]) -> None:
+    def _on_closed(self, _closed: asyncio.Future[None]) -> None:
         """Wake the reader: aiohttp does not where it was chunk framing that broke."""
-        closed.exception()  # or asyncio complains that nobody looked
         if not self._content.is_eof() and self._content.exception() is None:
             self._content.set_exception(aiohttp.ClientPayloadError())
+
+
+def _look_at(closed: asyncio.Future[None]) -> None:
+    """Keep asyncio from complaining that nobody looked how a pooled connection ended."""
+    closed.exception()
 
 
 class Upstream:

@@ -158,6 +158,12 @@ class Relay:
         async with self.client.post("/stream-ask", **sent, **kwargs) as response:
             return response.status, await response.json()
 
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        server = self._runner.server
+        return len(server.connections) if server is not None else 0
+
     async def idle(self) -> None:
         """Wait until no stream runs."""
         while len(self.app[STREAMS]):

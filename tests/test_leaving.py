@@ -199,6 +199,24 @@ async def test_closing_one_side_with_a_full_buffer_is_leaving(
     writer.transport.abort()
 
 
+async def test_nobody_who_closed_one_side_is_kept(start_relay: StartRelay) -> None:
+    """Whatever waits for it at that moment, little or much, the connection is let go too."""
+    relay = await start_relay(send_buffer=8192)
+    clients = [socket.socket() for _ in range(20)]
+    for client in clients:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", relay.port))
+        client.sendall(raw_request("!endless"))
+    await asyncio.sleep(0.3)  # until much waits for each
+    for client in clients:
+        client.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(PROMPTLY):
+        while relay.connections:
+            await asyncio.sleep(0.01)
+    for client in clients:
+        client.close()
+
+
 async def test_a_client_that_takes_nothing_costs_nothing(
     start_relay: StartRelay, standin: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

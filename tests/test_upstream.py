@@ -1,7 +1,10 @@
 """The client of AnythingLLM: connections, the one retry, timeouts, probes."""
 
 import asyncio
+import gc
 import socket
+import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -129,6 +132,30 @@ async def test_an_idle_connection_is_closed_before_node_would() -> None:
         await answer(client)
         async with asyncio.timeout(4.5):
             await closed.wait()
+
+
+async def test_a_pooled_connection_that_is_reset_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    """A restart of AnythingLLM's ends them all: no line in the log."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            await request(reader)
+            writer.write(HELLO[:-1])
+            await writer.drain()
+            await asyncio.sleep(0.02)  # the body ends after its head was read
+            writer.write(HELLO[-1:])
+        await asyncio.sleep(0.05)
+        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()  # with a reset
+
+    async with server(serve) as url, upstream(url) as client:
+        for _ in range(3):
+            await answer(client)
+        await asyncio.sleep(0.2)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not caplog.records
 
 
 # The retry
