@@ -574,6 +574,7 @@ async def test_json_line_per_stream(relay: Start) -> None:
     program = await relay(RELAY_LOG_FORMAT="json")
     async with asking(program, "!abort=429", {"X-Request-ID": "my-id"}) as listening:
         code = (await listening.rest()).error["code"]
+    await program.logs("stream ended")
     assert await program.stop() == 0
     ended, stopping = map(json.loads, program.err.splitlines())
     assert (ended["level"], ended["message"]) == ("info", "stream ended")
