@@ -1,12 +1,13 @@
 """AnythingLLM's frames as typed values, out of JSON that is only half trusted."""
 
+import json
 from typing import Any, Final
 
 import msgspec
 
 from relay.events import Chunk, Event, OutputKind, RawFrame
 from relay.redact import without_paths
-from relay.surrogates import loads, well_formed_deep
+from relay.surrogates import well_formed_deep
 
 _AGENT_FAILED: Final = "Error encountered while running:"
 
@@ -58,7 +59,7 @@ def parse(data: str) -> Frame | None:
 def _parse_leniently(data: str) -> Frame | None:
     """Read what strict JSON has no room for: lone halves, and numbers beyond any range."""
     try:
-        value = loads(data)
+        value = json.loads(data)
         frame = msgspec.convert(well_formed_deep(value), Frame)
     except (ValueError, RecursionError, msgspec.ValidationError):
         return None
@@ -74,7 +75,7 @@ def handed_on(data: str, events: list[Event]) -> RawFrame | None:
     one that is nested too deep to be checked.
     """
     try:
-        frame = well_formed_deep(loads(data))
+        frame = well_formed_deep(json.loads(data))
     except RecursionError:
         return None
     if frame["type"] == "textResponseChunk" and isinstance(frame.get("textResponse"), str):

@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from relay import question
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
-from relay.middlewares import CLIENT_KEY, request_id
+from relay.middlewares import CLIENT_KEY, as_json, request_id
 from relay.question import Policy, Question
 from relay.redact import Redactor
 from relay.response import EventStreamResponse
@@ -102,8 +102,7 @@ async def readyz(request: web.Request) -> web.Response:
         request.app[STREAMS].refuse_if_draining()
         await request.app[UPSTREAM].probe()
     except RelayError as error:
-        told = {"error": error.message, "code": error.code}
-        return web.json_response(told, status=503, headers=error.headers)
+        return as_json(error, 503)
     return web.json_response({"status": "ok"})
 
 

@@ -77,11 +77,13 @@ async def _refuse_as_json(request: web.Request, handler: Handler) -> web.StreamR
             raise
         message = f"The relay itself failed; its log says why, under request {request_id(request)}."
         refusal = RelayError(Code.INTERNAL, message)
-    return web.json_response(
-        {"error": refusal.message, "code": refusal.code},
-        status=TABLE[refusal.code].status or 500,
-        headers=refusal.headers,
-    )
+    return as_json(refusal, TABLE[refusal.code].status or 500)
+
+
+def as_json(refusal: RelayError, status: int) -> web.Response:
+    """Return what tells a refusal (docs/protocol.md, "Refusals")."""
+    told = {"error": refusal.message, "code": refusal.code}
+    return web.json_response(told, status=status, headers=refusal.headers)
 
 
 def _of_http(error: web.HTTPException) -> RelayError:

@@ -11,7 +11,6 @@ import msgspec
 from relay.errors import Code, RelayError
 from relay.frames import Format, SourceDetail
 from relay.reasoning import Handling
-from relay.surrogates import loads
 
 Mode = Literal["chat", "query", "automatic"]
 SLUG: Final = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
@@ -74,7 +73,7 @@ def from_json(body: bytes) -> dict[str, Any]:
 def _from_lenient_json(body: bytes) -> Any:
     """Parse what the strict parser refused, so that a lone surrogate is blamed on its field."""
     try:
-        return loads(body.decode("utf-8-sig"))
+        return json.loads(body.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise _bad("The body is not UTF-8.") from None
     except RecursionError:
@@ -104,7 +103,7 @@ def from_form(items: Iterable[tuple[str, object]]) -> dict[str, Any]:
 
 def _attachments_of_form(value: str) -> Any:
     try:
-        return loads(value)
+        return json.loads(value)
     except (ValueError, RecursionError):
         raise _bad("`attachments` must be a list as a JSON string.") from None
 

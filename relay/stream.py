@@ -35,7 +35,7 @@ class RelayStream:
         self._upstream = upstream
         self._question = question
         self._answer = answer
-        self._headers = headers or {}
+        self._headers = headers
         self._waiting: list[bytes] = []
         self._size = 0
         self._readable = asyncio.Event()

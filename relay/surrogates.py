@@ -4,7 +4,6 @@ A model that emits half a character per token makes AnythingLLM send `"\ud83d"` 
 frames (recording `surrogate_halves`).
 """
 
-import json
 from typing import Any
 
 
@@ -17,14 +16,6 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
-
-
-def loads(data: str) -> Any:
-    """Parse JSON that may hold lone halves, which strict parsers refuse.
-
-    Raises ValueError or RecursionError.
-    """
-    return json.loads(data)
 
 
 def well_formed_deep(value: Any) -> Any:
