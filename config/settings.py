@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from reprlib import repr as shown  # shortens: a whole file pasted into a value stays one line
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from dotenv.parser import Binding, parse_stream
 from pydantic import (
@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from config import values
+from relay.question import Mode
 
 UPSTREAM: Final = "ANYTHINGLLM_"
 OURS: Final = "RELAY_"
@@ -43,7 +44,6 @@ class SettingsError(Exception):
     """The settings cannot be used; the text is the whole message for the user, without secrets."""
 
 
-Mode = Literal["chat", "query", "automatic"]
 Slug = Annotated[str, AfterValidator(values.slug)]
 Secret = Annotated[SecretStr, AfterValidator(values.secret)]
 ClientKey = Annotated[Secret, AfterValidator(values.client_key)]
@@ -78,7 +78,7 @@ class Settings(BaseModel):
         description="write workspace slugs (letters, digits, - and _) with commas between them",
     )
     anythingllm_allowed_modes: Annotated[frozenset[Mode], CommaList] = Field(
-        frozenset({"chat", "query", "automatic"}),
+        frozenset(get_args(Mode)),
         description="write one or more of chat, query, automatic with commas between them",
     )
     anythingllm_mode: Mode = Field(
@@ -97,6 +97,9 @@ class Settings(BaseModel):
     )
     relay_port: int = Field(
         5000, ge=0, le=65535, description="write a whole number from 0 (any free port) to 65535"
+    )
+    relay_api_keys_file: Annotated[Path, AfterValidator(values.keys_file)] | None = Field(
+        None, description="write the path of a text file with one key a line"
     )
     relay_api_keys: Annotated[tuple[ClientKey, ...], CommaList] = Field(
         (),
@@ -147,7 +150,8 @@ class Settings(BaseModel):
         cls, keys: tuple[SecretStr, ...], info: ValidationInfo
     ) -> tuple[SecretStr, ...]:
         host = info.data.get("relay_host", "localhost")
-        if not keys and values.is_beyond_loopback(host):
+        file = info.data.get("relay_api_keys_file", "one that is bad itself")
+        if not keys and file is None and values.is_beyond_loopback(host):
             raise ValueError(
                 f"is not set, but {host} can be reached from other machines and the relay holds a"
                 " key that opens the whole of AnythingLLM"

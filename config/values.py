@@ -5,18 +5,17 @@ No text shows a value that may be a secret, or that may have one in it.
 
 import ipaddress
 import re
+from pathlib import Path
 from reprlib import repr as shown  # shortens: a whole file pasted into a value stays one line
-from typing import Final
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-SHORTEST_CLIENT_KEY: Final = 8
+from relay import keys
+from relay.question import SLUG
 
 # Only X's that stand alone: a real key is random capitals, and may well hold three X in a row.
 _PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9])X{3,}(?![A-Za-z0-9])")
-_VISIBLE_ASCII = re.compile(r"[!-~]+")
-_SLUG = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _NAME = re.compile(r"[a-z0-9._-]+")
 _AUTHORITY = re.compile(rf"(?:\[[0-9a-f:.]+\]|{_NAME.pattern})(?::[0-9]{{1,5}})?")
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://(\*|{_AUTHORITY.pattern})")
@@ -61,22 +60,27 @@ def base_url(value: str) -> str:
 def secret(value: SecretStr) -> SecretStr:
     """Accept what an Authorization header can carry."""
     _refuse_placeholder(value.get_secret_value())
-    if not _VISIBLE_ASCII.fullmatch(value.get_secret_value()):
+    if not keys.VISIBLE_ASCII.fullmatch(value.get_secret_value()):
         raise ValueError("holds a blank or a character beyond ASCII, which cannot be sent")
     return value
 
 
 def client_key(value: SecretStr) -> SecretStr:
     """Accept a key that is not guessed at once."""
-    if len(value.get_secret_value()) < SHORTEST_CLIENT_KEY:
-        raise ValueError(f"holds a key of fewer than {SHORTEST_CLIENT_KEY} characters")
+    keys.check(value.get_secret_value())
+    return value
+
+
+def keys_file(value: Path) -> Path:
+    """Accept a file that holds keys now."""
+    keys.read(value)
     return value
 
 
 def slug(value: str) -> str:
     """Accept what AnythingLLM names a workspace with."""
     _refuse_placeholder(value)
-    if not _SLUG.fullmatch(value):
+    if not SLUG.fullmatch(value):
         raise ValueError(f"{shown(value)} is not a workspace slug")
     return value
 

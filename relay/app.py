@@ -8,6 +8,7 @@ from config.settings import Settings
 from relay import handlers, middlewares
 from relay.access import AccessRules
 from relay.frames import Limits
+from relay.keys import ClientKeys
 from relay.question import Policy
 from relay.redact import Redactor
 from relay.stream import Streams
@@ -17,7 +18,6 @@ from relay.upstream import Upstream
 def create_app(settings: Settings) -> web.Application:
     """Return the relay. relay.server.create_runner runs it as it must be run."""
     app = web.Application(client_max_size=settings.relay_max_body_bytes)
-    client_keys = [key.get_secret_value() for key in settings.relay_api_keys]
     app[handlers.POLICY] = Policy(
         workspace=settings.anythingllm_workspace_slug,
         workspaces=settings.anythingllm_allowed_workspaces,
@@ -35,8 +35,9 @@ def create_app(settings: Settings) -> web.Application:
     app[handlers.MAX_LINE_BYTES] = settings.anythingllm_max_line_bytes
     app[handlers.REDACTOR] = _redactor(settings)
     app[handlers.STREAMS] = Streams(settings.relay_max_streams)
+    client_keys = (key.get_secret_value() for key in settings.relay_api_keys)
     access = AccessRules(
-        keys=client_keys,
+        keys=ClientKeys(client_keys, settings.relay_api_keys_file),
         hosts=settings.relay_allowed_hosts,
         origins=settings.relay_allowed_origins,
     )
@@ -63,5 +64,4 @@ def create_upstream(settings: Settings) -> Upstream:
 
 
 def _redactor(settings: Settings) -> Redactor:
-    secrets = [settings.anythingllm_api_key, *settings.relay_api_keys]
-    return Redactor(secret.get_secret_value() for secret in secrets)
+    return Redactor([settings.anythingllm_api_key.get_secret_value()])

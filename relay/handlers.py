@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from relay import question
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
-from relay.middlewares import CLIENT_KEY, as_json, request_id
+from relay.middlewares import OWNER, as_json, request_id
 from relay.question import Policy, Question
 from relay.redact import Redactor
 from relay.response import EventStreamResponse
@@ -61,8 +61,8 @@ async def _on_expect(request: web.Request) -> None:
 async def stream_ask(request: web.Request) -> web.StreamResponse:
     """Ask, and stream the answer for as long as the client stays."""
     asked = question.parse(await _fields(request), request.app[POLICY])
-    if CLIENT_KEY in request:
-        asked = question.owned_by(asked, request[CLIENT_KEY])
+    if OWNER in request:
+        asked = question.owned_by(asked, request[OWNER])
     streams = request.app[STREAMS]
     streams.admit()
     stream = RelayStream(request.app[UPSTREAM], asked, _answer(request.app, asked), _trace(request))

@@ -14,12 +14,12 @@ from relay.errors import TABLE, Code, RelayError
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
-CLIENT_KEY: Final = web.RequestKey("client_key", str)
+OWNER: Final = web.RequestKey("owner", bytes)
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 _STARTED: Final = web.RequestKey("started", bool)
 _ACCESS: Final = web.AppKey("access", AccessRules)
 
-_FREE: Final = ("/healthz", "/readyz")
+_FREE: Final = ("/", "/healthz", "/readyz")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 log = logging.getLogger(__name__)
@@ -55,9 +55,9 @@ async def _admitted(request: web.Request, handler: Handler) -> web.StreamRespons
     rules.check_origin(request.headers)
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         return web.Response(status=204, headers=rules.preflight_headers(request.headers))
-    key = rules.check_key(request.headers)
-    if key is not None:
-        request[CLIENT_KEY] = key
+    owner = rules.check_key(request.headers)
+    if owner is not None:
+        request[OWNER] = owner
     return await handler(request)
 
 

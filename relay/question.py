@@ -138,14 +138,14 @@ def parse(fields: Mapping[str, Any], policy: Policy) -> Question:
     )
 
 
-def owned_by(question: Question, key: str) -> Question:
-    """Return the question with a session that only the holder of `key` can name.
+def owned_by(question: Question, owner: bytes) -> Question:
+    """Return the question with a session that only this owner (relay.keys) can name.
 
     Without it, two clients with the same `session_id` would read each other's history.
     """
     if question.thread is not None:
         return question
-    session_id = hmac.digest(key.encode(), (question.session_id or "").encode(), "sha256").hex()
+    session_id = hmac.digest(owner, (question.session_id or "").encode(), "sha256").hex()
     return msgspec.structs.replace(question, session_id=session_id)
 
 

@@ -8,6 +8,7 @@ from multidict import CIMultiDict
 
 from relay.access import AccessRules
 from relay.errors import Code, RelayError
+from relay.keys import ClientKeys
 from tests.conftest import StartRelay
 from tests.running import Relay
 
@@ -19,7 +20,7 @@ CHAT = "https://chat.example.com"
 
 
 def rules(**given: Any) -> AccessRules:
-    return AccessRules(**{"hosts": LOCAL, **given})
+    return AccessRules(**{"hosts": LOCAL, "keys": ClientKeys(), **given})
 
 
 def headers(**given: str) -> CIMultiDict[str]:
@@ -311,9 +312,10 @@ AUTHORIZATIONS = [
 
 @pytest.mark.parametrize(("sent", "key"), AUTHORIZATIONS)
 def test_the_whole_key_is_needed(sent: str, key: str | None) -> None:
-    access = rules(keys=[KEY_ONE, KEY_TWO])
+    keys = ClientKeys([KEY_ONE, KEY_TWO])
+    access = rules(keys=keys)
     if key is not None:
-        assert access.check_key(headers(Authorization=sent)) == key
+        assert access.check_key(headers(Authorization=sent)) == keys.owner(key) is not None
         return
     with pytest.raises(RelayError) as caught:
         access.check_key(headers(Authorization=sent))
@@ -356,3 +358,11 @@ async def test_an_unknown_address_tells_nothing_without_a_key(start_relay: Start
     relay = await start_relay(relay_api_keys=KEY_ONE)
     async with relay.client.get("/nowhere") as response:
         assert response.status == 401
+
+
+async def test_the_front_page_is_reached_by_any_link(start_relay: StartRelay) -> None:
+    """A browser that follows one sends no key, and says that it comes from another site."""
+    relay = await start_relay(relay_api_keys=KEY_ONE)
+    sent = {"Host": "10.1.2.3", "Sec-Fetch-Site": "cross-site"}
+    async with relay.client.get("/", headers=sent) as response:
+        assert (response.status, (await response.json())["code"]) == (404, "not_found")

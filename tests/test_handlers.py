@@ -13,6 +13,7 @@ from aiohttp import web
 from relay import handlers, middlewares
 from relay.access import AccessRules
 from relay.handlers import STREAMS
+from relay.keys import ClientKeys
 from relay.response import EventStreamResponse
 from relay.standin import KEY, StandIn
 from relay.standin.answers import NO_HISTORY, RESET
@@ -588,7 +589,7 @@ async def failing(handler: middlewares.Handler) -> AsyncIterator[aiohttp.ClientS
         return await handler(request)
 
     app = web.Application()
-    middlewares.install(app, AccessRules(hosts=["127.0.0.1"]))
+    middlewares.install(app, AccessRules(keys=ClientKeys(), hosts=["127.0.0.1"]))
     app.router.add_get("/fail", failing_handler)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

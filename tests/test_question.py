@@ -441,7 +441,7 @@ def test_every_question_is_refused_in_words_or_can_be_asked(
 
     def ask() -> None:
         question = parse(fields, policy)
-        sent = json.loads(msgspec.json.encode(owned_by(question, "key-of-client").body()))
+        sent = json.loads(msgspec.json.encode(owned_by(question, b"digest of a key").body()))
         assert sent["mode"] in policy.modes
         assert sent.get("message") == question.text
         assert question.workspace in policy.workspaces
@@ -457,33 +457,35 @@ def test_every_form_is_refused_in_words_or_read(items: list[tuple[str, object]])
 
 # --- sessions of clients ---
 
+OWNER, ANOTHER = b"digest of one key", b"digest of another"
 
-def session(key: str, **fields: Any) -> str | None:
-    return owned_by(asked(**fields), key).session_id
+
+def session(owner: bytes, **fields: Any) -> str | None:
+    return owned_by(asked(**fields), owner).session_id
 
 
 def test_a_key_keeps_its_session() -> None:
-    assert session("key-one", session_id="s") == session("key-one", sessionId="s")
+    assert session(OWNER, session_id="s") == session(OWNER, sessionId="s")
 
 
 def test_keys_and_names_make_sessions_of_their_own() -> None:
-    names = [{}, {"session_id": "a"}, {"session_id": "b"}, {"session_id": "key-two"}]
-    sessions = {session(key, **name) for key in ("key-one", "key-two") for name in names}
+    names = [{}, {"session_id": "a"}, {"session_id": "b"}, {"session_id": "digest of another"}]
+    sessions = {session(owner, **name) for owner in (OWNER, ANOTHER) for name in names}
     assert len(sessions) == 8
 
 
 def test_a_derived_session_tells_neither_key_nor_name_and_cannot_be_named() -> None:
-    derived = session("key-one", session_id="mine")
+    derived = session(OWNER, session_id="mine")
     assert derived is not None
-    assert "key-one" not in derived
+    assert OWNER.hex() not in derived
     assert "mine" not in derived
-    assert session("key-two", session_id=derived) != derived
+    assert session(ANOTHER, session_id=derived) != derived
 
 
 def test_a_client_without_a_session_still_has_one_of_its_own() -> None:
-    assert session("key-one")
-    assert session("key-one") == session("key-one", session_id="")
+    assert session(OWNER)
+    assert session(OWNER) == session(OWNER, session_id="")
 
 
 def test_a_thread_is_shared_so_it_gets_no_session() -> None:
-    assert session("key-one", thread="t") is None
+    assert session(OWNER, thread="t") is None

@@ -566,6 +566,27 @@ def test_beyond_loopback_needs_a_key(env: Env, host: str) -> None:
     assert load(None, host=host).settings.relay_host == host
 
 
+def test_a_file_of_keys_is_as_good(env: Env, tmp_path: Path) -> None:
+    """With keys in a file the relay may be reached from everywhere."""
+    file = tmp_path / "keys"
+    file.write_text("long-enough-key\n")
+    env(RELAY_HOST=EVERYWHERE, RELAY_API_KEYS_FILE=str(file))
+    settings = load(None).settings
+    assert (settings.relay_api_keys, settings.relay_api_keys_file) == ((), file)
+
+
+def test_a_bad_file_of_keys_is_told_alone(env: Env, tmp_path: Path) -> None:
+    """What is wrong with it, not that there are no keys, and no key is shown."""
+    file = tmp_path / "keys"
+    env(RELAY_HOST=EVERYWHERE, RELAY_API_KEYS_FILE=str(file))
+    assert only_line(refusal()).startswith(f"RELAY_API_KEYS_FILE: is {file}, which cannot be read: ")
+    file.write_text("long-enough-key\nhush\n")
+    line = only_line(refusal())
+    assert line.startswith(f"RELAY_API_KEYS_FILE: is {file}, whose line 2 holds a key of fewer than 8")
+    assert line.endswith("; write the path of a text file with one key a line")
+    assert "hush" not in line
+
+
 @pytest.mark.parametrize("host", ["*", "localhost:5000", "http://localhost", "a b", "a,b"])
 def test_bad_host_is_refused(env: Env, host: str) -> None:
     """What is no host is refused, whether it comes from a variable or from the command line."""
@@ -663,11 +684,11 @@ def test_example_shows_the_defaults(env: Env, dotenv: Dotenv) -> None:
 
 
 def test_example_shows_each_default_that_is_not_empty() -> None:
-    """A line without a value stands for a list that is empty by default, and for nothing else."""
+    """A line without a value stands for what is empty or not there by default, and for nothing else."""
     text = EXAMPLE.read_text(encoding="utf-8")
     empty = {name.lower() for name in re.findall(r"^# ([A-Z_]+)=$", text, re.MULTILINE)}
     fields = Settings.model_fields.items()
-    assert empty == {name for name, field in fields if field.default in ((), frozenset())}
+    assert empty == {name for name, field in fields if field.default in ((), frozenset(), None)}
 
 
 def test_example_copied_and_not_filled_in_is_told() -> None:
