@@ -88,8 +88,14 @@ async def _serve(settings: Settings) -> int:
         print(f"Try it       curl -N {url}/stream-ask -d question=Hello{key}", flush=True)
 
     app = create_app(settings)
-    host, port = settings.relay_host, settings.relay_port
-    await serve(app, host, port, grace=settings.relay_shutdown_grace, ready=ready)
+    await serve(
+        app,
+        settings.relay_host,
+        settings.relay_port,
+        max_connections=settings.relay_max_connections,
+        grace=settings.relay_shutdown_grace,
+        ready=ready,
+    )
     return 0
 
 

@@ -118,6 +118,11 @@ class Settings(BaseModel):
         " between them",
     )
     relay_max_streams: int = Field(1000, ge=1, description="write a whole number, 1 or more")
+    relay_max_connections: int = Field(
+        default_factory=lambda given: 2 * given.get("relay_max_streams", 0) + 500,
+        ge=1,
+        description="write a whole number, 1 or more",
+    )
     relay_max_body_bytes: int = Field(1_048_576, ge=1024, description=BYTES)
     relay_heartbeat: float = Field(15, gt=0, description=SECONDS)
     relay_send_timeout: float = Field(30, gt=0, description=SECONDS)
@@ -258,6 +263,8 @@ def _unreachable(settings: Settings) -> Iterator[str]:
 def _message(errors: list[ErrorDetails], options: Mapping[str, str], env_file: Path | None) -> str:
     lines: dict[str, str] = {}  # a list with two bad entries is still one bad key
     for error in errors:
+        if error["type"] == "default_factory_not_called":  # follows another error, and says nothing new
+            continue
         field = str(error["loc"][0])
         name = field.upper()
         label = "--" + name.removeprefix(OURS).lower() if name in options else name

@@ -16,7 +16,7 @@ from relay.upstream import Upstream
 
 
 def create_app(settings: Settings) -> web.Application:
-    """Return the relay. relay.server.create_runner runs it as it must be run."""
+    """Return the relay. relay.server.Runner runs it as it must be run."""
     app = web.Application(client_max_size=settings.relay_max_body_bytes)
     app[handlers.POLICY] = Policy(
         workspace=settings.anythingllm_workspace_slug,

@@ -23,6 +23,7 @@ class Code(StrEnum):
     REQUEST_TIMEOUT = "request_timeout"
     TOO_LARGE = "too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     TOO_MANY_STREAMS = "too_many_streams"
 
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
@@ -56,6 +57,7 @@ TABLE: Final[Mapping[Code, Verdict]] = {
     Code.REQUEST_TIMEOUT: Verdict(408, retryable=True),
     Code.TOO_LARGE: Verdict(413, retryable=False),
     Code.UNSUPPORTED_MEDIA_TYPE: Verdict(415, retryable=False),
+    Code.TOO_MANY_CONNECTIONS: Verdict(503, retryable=True),
     Code.TOO_MANY_STREAMS: Verdict(503, retryable=True),
     Code.UPSTREAM_UNREACHABLE: Verdict(None, retryable=True),
     Code.UPSTREAM_TIMEOUT: Verdict(None, retryable=True),

@@ -11,9 +11,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from relay import question
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
-from relay.middlewares import OWNER, as_json, request_id
+from relay.middlewares import OWNER, request_id
 from relay.question import Policy, Question
 from relay.redact import Redactor
+from relay.refusals import as_json
 from relay.response import EventStreamResponse
 from relay.stream import RelayStream, Streams
 from relay.upstream import Upstream

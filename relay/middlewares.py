@@ -2,14 +2,14 @@
 
 import logging
 import re
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 
 from relay.access import AccessRules
-from relay.errors import TABLE, Code, RelayError
+from relay.errors import Code, RelayError
+from relay.refusals import SERVER, as_json, new_id, of_http
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
@@ -36,12 +36,13 @@ def request_id(request: web.Request) -> str:
     """Return the request's id: the client's own if it is one, else a new one."""
     if REQUEST_ID not in request:
         given = request.headers.get("X-Request-ID", "")
-        request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else new_id()
     return request[REQUEST_ID]
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     request[_STARTED] = True
+    response.headers["Server"] = SERVER
     response.headers["X-Request-ID"] = request_id(request)
     response.headers.update(request.app[_ACCESS].cors_headers(request.headers))
 
@@ -69,7 +70,7 @@ async def _refuse_as_json(request: web.Request, handler: Handler) -> web.StreamR
     except RelayError as error:
         refusal = error
     except web.HTTPException as error:
-        refusal = _of_http(error)
+        refusal = of_http(error)
     except Exception:
         log.exception("a request failed", extra={"fields": {"id": request_id(request)}})
         if _STARTED in request:  # a second head would end up in the middle of the body
@@ -77,23 +78,4 @@ async def _refuse_as_json(request: web.Request, handler: Handler) -> web.StreamR
             raise
         message = f"The relay itself failed; its log says why, under request {request_id(request)}."
         refusal = RelayError(Code.INTERNAL, message)
-    return as_json(refusal, TABLE[refusal.code].status or 500)
-
-
-def as_json(refusal: RelayError, status: int) -> web.Response:
-    """Return what tells a refusal (docs/protocol.md, "Refusals")."""
-    told = {"error": refusal.message, "code": refusal.code}
-    return web.json_response(told, status=status, headers=refusal.headers)
-
-
-def _of_http(error: web.HTTPException) -> RelayError:
-    if isinstance(error, web.HTTPMethodNotAllowed):
-        allow = ", ".join(sorted(error.allowed_methods))
-        message = f"{error.method} is not for this address; use {allow}."
-        return RelayError(Code.METHOD_NOT_ALLOWED, message, headers={"Allow": allow})
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        message = "The body is too large (RELAY_MAX_BODY_BYTES), or a form of too many fields."
-        return RelayError(Code.TOO_LARGE, message)
-    if isinstance(error, web.HTTPNotFound):
-        return RelayError(Code.NOT_FOUND, "There is nothing at this address; ask at POST /stream-ask.")
-    return RelayError(Code.BAD_REQUEST, f"The request cannot be read: {error.reason}.")
+    return as_json(refusal)

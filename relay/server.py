@@ -12,14 +12,13 @@ from typing import Final
 
 from aiohttp import web
 
+from relay.connections import Connections
 from relay.handlers import STREAMS
 
 _LOCALHOST: Final = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _FROM_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (every interface, seen from inside)
 _BACKLOG: Final = 1024
 _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # a machine without IPv6, say
-# Seconds a client may keep a connection without asking.
-_KEEPALIVE: Final = 75.0
 # Seconds for connections to end once their streams are over.
 _CLOSING: Final = 1.0
 
@@ -31,7 +30,13 @@ class CannotListen(Exception):
 
 
 async def serve(
-    app: web.Application, host: str, port: int, *, grace: float, ready: Callable[[str], None]
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    max_connections: int,
+    grace: float,
+    ready: Callable[[str], None],
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain for at most `grace` seconds.
 
@@ -39,7 +44,7 @@ async def serve(
     with status 1. Raises CannotListen.
     """
     sockets = listen(host, port)
-    runner = create_runner(app)
+    runner = Runner(app, max_connections=max_connections)
     try:
         await runner.setup()
         for one in sockets:
@@ -55,15 +60,17 @@ async def serve(
             one.close()
 
 
-def create_runner(app: web.Application) -> web.AppRunner:
-    """Return what runs the relay; without `handler_cancellation` nobody's leaving would be noticed."""
-    return web.AppRunner(
-        app,
-        handler_cancellation=True,
-        access_log=None,
-        keepalive_timeout=_KEEPALIVE,
-        shutdown_timeout=_CLOSING,
-    )
+class Runner(web.AppRunner):
+    """Runs the relay as it must be run: connections have limits, and a client's leaving is noticed."""
+
+    def __init__(self, app: web.Application, *, max_connections: int) -> None:
+        super().__init__(app, handler_cancellation=True, shutdown_timeout=_CLOSING)
+        self._max_connections = max_connections
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        # A body is not unpacked before it is refused for being packed: it may be a bomb.
+        return Connections(made, limit=self._max_connections, access_log=None, auto_decompress=False)
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

@@ -14,7 +14,7 @@ from aiohttp import web
 from config.settings import Settings
 from relay.app import create_app
 from relay.handlers import STREAMS
-from relay.server import create_runner
+from relay.server import Runner
 from relay.sse import Decoder
 from relay.standin import KEY, WORKSPACE
 
@@ -110,7 +110,7 @@ class Relay:
         self.settings = chosen
         self._send_buffer = send_buffer  # of the kernel, where a test needs a small one
         self.app = create_app(chosen)
-        self._runner = create_runner(self.app)
+        self._runner = Runner(self.app, max_connections=chosen.relay_max_connections)
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()

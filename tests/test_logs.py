@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from aiohttp.http_exceptions import BadHttpMessage
 
 from relay import logs
 
@@ -106,22 +105,6 @@ def test_configured_twice(log: logging.Logger, capsys: pytest.CaptureFixture[str
     logs.configure("info", "json")
     log.info("once")
     assert json.loads(told(capsys))["message"] == "once"
-
-
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_malformed_request(form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A client's mistake is one line, without a traceback or its bytes: a key may be in them."""
-    logs.configure("info", "json" if form == "json" else "text")
-    try:
-        raise BadHttpMessage("Invalid header: b'Authorization: Bearer secret'")
-    except BadHttpMessage as error:
-        logging.getLogger("aiohttp.server").exception("Error from %s", "127.0.0.1", exc_info=error)
-    text = told(capsys)
-    assert text.count("\n") == 1
-    assert "info" in text.lower()
-    assert "malformed request" in text
-    assert "secret" not in text
-    assert "Traceback" not in text
 
 
 def test_servers_own_fault(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,248 @@
+"""The clients' connections: how many there may be, and how long one may stay without asking."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from relay.errors import Code, RelayError
+from relay.refusals import as_bytes, as_json, of_http, of_no_request
+
+# Seconds for the head of a request: from the connection on, or from the first byte of a later one.
+_HEAD: Final = 10.0
+# Seconds a client may keep a connection without asking.
+_IDLE: Final = 75.0
+# Seconds for a client without a place to say something: closing earlier could cost it our answer.
+_REFUSED: Final = 1.0
+# Seconds to take our last words.
+_CLOSING: Final = 2.0
+# Seconds between looks at those that wait.
+_LOOK: Final = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Connections(web.Server):
+    """Serves at most `limit` connections, and none that keeps its place without asking.
+
+    When all places are taken, the connection that has waited longest without a request is closed for
+    a new one; when each has a request, the new one is refused with 503.
+    """
+
+    def __init__(self, server: web.Server, *, limit: int, **options: Any) -> None:
+        """Take over from `server`; `options` are those of web.RequestHandler."""
+        super().__init__(
+            self._guarded,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+        )
+        # The library's own limit on idle connections would be a second one.
+        self._options = {**options, "keepalive_timeout": 10 * _IDLE}
+        self._handler = server.request_handler
+        self._limit = limit
+        self._open = 0
+        self._turned_away = 0
+        self._clock: asyncio.TimerHandle | None = None
+        self._heads = _Waiting(_HEAD)
+        self._idle = _Waiting(_IDLE)
+        self._refused = _Waiting(_REFUSED)
+        self._closing = _Waiting(_CLOSING)
+
+    def __call__(self) -> "Connection":
+        """Make the protocol of a new connection."""
+        return Connection(self, loop=self._loop, **self._options)
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Close every connection."""
+        await super().shutdown(timeout)
+        if self._clock is not None:
+            self._clock.cancel()
+
+    def opened(self, connection: "Connection") -> None:
+        """Count a new connection, and find it a place."""
+        self._open += 1
+        if self._open > self._limit:
+            self._turned_away += 1
+            oldest = self._idle.oldest() or self._heads.oldest()
+            if oldest is None:
+                self._wait(connection, self._refused)
+                return
+            self._turn_away(oldest)
+        self._wait(connection, self._heads)
+
+    def heard(self, connection: "Connection") -> bool:
+        """Note that bytes came; return whether they may be read."""
+        if connection.waits is self._idle:
+            self._wait(connection, self._heads)
+        elif connection.waits is self._refused:
+            self._turn_away(connection)
+        return connection.waits is not self._closing
+
+    def lost(self, connection: "Connection") -> None:
+        """Forget a connection."""
+        self._open -= 1
+        self._wait(connection, None)
+
+    async def _guarded(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Handle a request, during which its connection waits for nothing."""
+        connection = cast(Connection, request.protocol)
+        self._wait(connection, None)
+        connection.begins(request)
+        try:
+            response = await self._handler(request)
+        except web.HTTPException as error:  # before the application saw the request
+            response = as_json(of_http(error))
+        finally:
+            connection.ends()
+            if connection.transport is not None:
+                self._wait(connection, self._idle)
+        if not request.content.is_eof() or request.content.exception() is not None:
+            response.force_close()  # the rest of the body would be taken for the next request
+        return response
+
+    def _wait(self, connection: "Connection", waits: "_Waiting | None") -> None:
+        if connection.waits is not None:
+            connection.waits.discard(connection)
+        connection.waits = waits
+        if waits is None:
+            return
+        waits.add(connection, self._loop.time())
+        if self._clock is None:
+            self._clock = self._loop.call_later(_LOOK, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for connection in self._heads.overdue(now):
+            message = f"The head of the request did not arrive within {_HEAD:g} seconds."
+            self._close(connection, RelayError(Code.REQUEST_TIMEOUT, message))
+        for connection in self._idle.overdue(now):
+            self._close(connection)
+        for connection in self._refused.overdue(now):
+            self._turn_away(connection)
+        for connection in self._closing.overdue(now):
+            self._wait(connection, None)
+            connection.abort()
+        if self._turned_away:
+            fields = {"connections": self._turned_away, "limit": self._limit}
+            log.warning("turned away (RELAY_MAX_CONNECTIONS)", extra={"fields": fields})
+            self._turned_away = 0
+        waiting = (self._heads, self._idle, self._refused, self._closing)
+        again = any(waits.oldest() for waits in waiting)
+        self._clock = self._loop.call_later(_LOOK, self._look) if again else None
+
+    def _turn_away(self, connection: "Connection") -> None:
+        message = f"All {self._limit} connections are taken (RELAY_MAX_CONNECTIONS); try again."
+        self._close(
+            connection, RelayError(Code.TOO_MANY_CONNECTIONS, message, headers={"Retry-After": "1"})
+        )
+
+    def _close(self, connection: "Connection", refusal: RelayError | None = None) -> None:
+        self._wait(connection, self._closing)
+        connection.end(refusal)
+
+
+class Connection(web.RequestHandler):
+    """One client's connection."""
+
+    __slots__ = ("_connections", "_request", "_said", "_wire", "waits")
+
+    def __init__(
+        self, connections: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any
+    ) -> None:
+        super().__init__(connections, loop=loop, **options)
+        self._connections = connections
+        self._request: web.BaseRequest | None = None
+        self._said = False  # whether bytes came that may be a request
+        self.waits: _Waiting | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place."""
+        super().connection_made(transport)
+        self._wire = cast(asyncio.Transport, transport)  # the library forgets its own when it closes
+        self._connections.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give it back."""
+        super().connection_lost(exc)
+        self._connections.lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what the client sent, if it has a place."""
+        if data:
+            self._said = True
+            if not self._connections.heard(self):
+                return
+        super().data_received(data)
+        self._notice_broken_body()
+
+    def begins(self, request: web.BaseRequest) -> None:
+        """Note the request that is handled."""
+        self._request = request
+        self._said = False
+        self._notice_broken_body()
+
+    def ends(self) -> None:
+        """Note that none is."""
+        self._request = None
+
+    def end(self, refusal: RelayError | None) -> None:
+        """Close; a client that said something is told why, if there is a reason."""
+        if refusal is not None and self._said and self.transport is not None:
+            self.transport.write(as_bytes(refusal))
+        self.force_close()
+
+    def abort(self) -> None:
+        """Close without waiting for the client to take what was written."""
+        self._wire.abort()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Refuse what is no HTTP: without a traceback, and without its bytes, which may hold a key."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        log.info("a malformed request was refused")
+        words = "The request is not well-formed HTTP, or its head is too large."
+        return of_no_request(RelayError(Code.BAD_REQUEST, words))
+
+    def _notice_broken_body(self) -> None:
+        """Tell the reader of a body that the parser gave it up.
+
+        The library's parser tells only the queue of requests; the body would be waited for until its
+        time is up. Anything queued behind a body that has not ended says so.
+        """
+        if self._request is None or not self._messages:
+            return
+        content = self._request.content
+        if not content.is_eof():
+            content.set_exception(web.RequestPayloadError("broken"))
+            content.feed_eof()
+
+
+class _Waiting:
+    """Connections that wait for the same thing, none longer than `limit` seconds; the oldest first."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._since: dict[Connection, float] = {}
+
+    def add(self, connection: Connection, now: float) -> None:
+        self._since[connection] = now
+
+    def discard(self, connection: Connection) -> None:
+        self._since.pop(connection, None)
+
+    def oldest(self) -> Connection | None:
+        return next(iter(self._since), None)
+
+    def overdue(self, now: float) -> Iterator[Connection]:
+        """Yield those whose time is up; each must be taken away before the next."""
+        while (oldest := self.oldest()) is not None and self._since[oldest] + self._limit <= now:
+            yield oldest

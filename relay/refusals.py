@@ -1,0 +1,55 @@
+"""Refusals as responses (docs/protocol.md, "Refusals")."""
+
+import secrets
+from typing import Final
+
+from aiohttp import web
+
+from relay.errors import TABLE, Code, RelayError
+
+# The library's own would tell its version, and Python's.
+SERVER: Final = "relay"
+
+
+def as_json(refusal: RelayError, status: int | None = None) -> web.Response:
+    """Return what tells a refusal, with the status of its code unless another is given."""
+    told = {"error": refusal.message, "code": refusal.code}
+    status = status or TABLE[refusal.code].status or 500
+    return web.json_response(told, status=status, headers=refusal.headers)
+
+
+def of_no_request(refusal: RelayError) -> web.Response:
+    """Return the last words to a connection, where no request is known that they answer."""
+    response = as_json(refusal)
+    response.headers.update({"Server": SERVER, "X-Request-ID": new_id(), "Connection": "close"})
+    response.force_close()
+    return response
+
+
+def as_bytes(refusal: RelayError) -> bytes:
+    """Return the same as it goes over the wire."""
+    response = of_no_request(refusal)
+    body = response.text or ""
+    response.headers["Content-Length"] = str(len(body))
+    lines = [f"HTTP/1.1 {response.status} {response.reason}"]
+    lines += [f"{name}: {value}" for name, value in response.headers.items()]
+    return "\r\n".join([*lines, "", body]).encode()
+
+
+def new_id() -> str:
+    """Return an id for a request that has none."""
+    return secrets.token_hex(8)
+
+
+def of_http(error: web.HTTPException) -> RelayError:
+    """Return the library's refusal in our words."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allow = ", ".join(sorted(error.allowed_methods))
+        message = f"{error.method} is not for this address; use {allow}."
+        return RelayError(Code.METHOD_NOT_ALLOWED, message, headers={"Allow": allow})
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        message = "The body is too large (RELAY_MAX_BODY_BYTES), or a form of too many fields."
+        return RelayError(Code.TOO_LARGE, message)
+    if isinstance(error, web.HTTPNotFound):
+        return RelayError(Code.NOT_FOUND, "There is nothing at this address; ask at POST /stream-ask.")
+    return RelayError(Code.BAD_REQUEST, f"The request cannot be read: {error.reason}.")
