@@ -3,7 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 IN := $(VENV)/bin/python
 
-.PHONY: demo run test check coverage format
+# Tools that .venv does not have: the target that needs one installs it for itself, and throws it away.
+UV := uv==0.13.9
+PIP_AUDIT := pip-audit==2.10.1
+throwaway = tool=$$(mktemp -d) && trap 'rm -rf "$$tool"' EXIT && $(PYTHON) -m venv "$$tool" && \
+	"$$tool/bin/python" -m pip install --quiet --disable-pip-version-check $(1)
+COMPILE = "$$tool/bin/uv" pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--annotation-style line --custom-compile-command "make lock" $(UPGRADE)
+
+.PHONY: demo run test check coverage format lock audit
 
 demo: $(VENV)/ready  ## the relay in front of a built-in stand-in for AnythingLLM
 	$(IN) run.py --demo
@@ -26,13 +34,25 @@ format: $(VENV)/ready-dev
 	$(IN) -m ruff format .
 	$(IN) -m ruff check --fix .
 
-$(VENV)/ready: requirements.txt
+# Each lock is for every Python from 3.11 on and every system. What is locked stays at its version where the pins
+# allow that; `make lock UPGRADE=--upgrade` takes the newest of everything that has no pin.
+lock:  ## requirements*.txt with all that they need, and the hashes
+	$(call throwaway,$(UV)) && \
+	$(COMPILE) --output-file requirements.lock requirements.txt && \
+	$(COMPILE) --output-file requirements-dev.lock --constraints requirements.lock requirements-dev.txt
+
+# Strict: a package that could not be looked up would otherwise count as one without vulnerabilities.
+audit:  ## known vulnerabilities in what is locked; asks a service on the internet
+	$(call throwaway,$(PIP_AUDIT)) && "$$tool/bin/pip-audit" --strict --progress-spinner off \
+		--disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock
+
+$(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "The relay needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(IN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(IN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $@
 
-$(VENV)/ready-dev: requirements-dev.txt $(VENV)/ready
-	$(IN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/ready-dev: requirements-dev.lock $(VENV)/ready
+	$(IN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
