@@ -3,13 +3,14 @@
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from relay.standin import StandIn
+from tests.canary import Canary, listening
 from tests.running import Relay, settings
 
 
@@ -37,6 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if "nothing_left_over" not in item.fixturenames:
             item.fixturenames.insert(0, "nothing_left_over")
+
+
+@pytest.fixture(autouse=True)
+def canary() -> Iterator[Canary]:
+    """Fail the test if its relays tell a secret, in a log line, a refusal, an event or a header."""
+    with listening() as canary:
+        yield canary
+    assert canary.told == []
 
 
 @pytest.fixture
@@ -67,13 +76,15 @@ StartRelay = Callable[..., Awaitable[Relay]]
 
 
 @pytest.fixture
-async def start_relay(standin: StandIn) -> AsyncIterator[StartRelay]:
+async def start_relay(standin: StandIn, canary: Canary) -> AsyncIterator[StartRelay]:
     """Start relays in front of the stand-in; keyword arguments are settings in lower case."""
     async with AsyncExitStack() as stack:
 
         async def start(*, send_buffer: int | None = None, **changes: Any) -> Relay:
             given = {"anythingllm_base_url": standin.url, **changes}
-            return await stack.enter_async_context(Relay(settings(**given), send_buffer))
+            relay = Relay(settings(**given), send_buffer)
+            canary.guard(relay.settings)
+            return await stack.enter_async_context(relay)
 
         yield start
 

@@ -9,12 +9,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from relay import logs
+from tests.canary import Canary
 
 ENDED = {"id": "abc", "outcome": "complete", "first_event_s": None}
 
 
 @pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
+def _log_as_before(canary: Canary) -> Iterator[None]:
+    logging.getLogger("relay").setLevel(logging.NOTSET)  # as in a program, where no canary listens
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
