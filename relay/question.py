@@ -15,6 +15,8 @@ from relay.reasoning import Handling
 Mode = Literal["chat", "query", "automatic"]
 SLUG: Final = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
 _MAX_SESSION_ID: Final = 256
+# Blanks before it count as none: AnythingLLM's language trims them, and U+FEFF with them.
+_CALLS_AGENT: Final = re.compile(r"[\s\ufeff]*@agent")
 _ATTACHMENT: Final = ("name", "mime", "contentString")
 _FORM_BOOLEANS: Final = {"true": True, "1": True, "on": True, "false": False, "0": False}
 _Choice = TypeVar("_Choice", bound=str)
@@ -163,7 +165,7 @@ def _mode(fields: Mapping[str, Any], text: str | None, policy: Policy) -> Mode:
     if mode not in policy.modes:
         allowed = ", ".join(sorted(policy.modes))
         raise _bad(f"`mode` {mode} is not allowed here; allowed: {allowed}.")
-    if "automatic" not in policy.modes and text is not None and text.lstrip().startswith("@agent"):
+    if "automatic" not in policy.modes and text is not None and _CALLS_AGENT.match(text):
         raise _bad("`question` starts with @agent, and agents are not allowed here.")
     return mode
 
