@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from reprlib import repr as shown  # shortens: a whole file pasted into a value stays one line
 from typing import Annotated, Final, Literal, get_args
+from urllib.parse import urlsplit
 
 from dotenv.parser import Binding, parse_stream
 from pydantic import (
@@ -197,7 +198,7 @@ def load(
         settings = Settings.model_validate({n.lower(): given[n] for n in NAMES if n in given})
     except ValidationError as error:
         raise SettingsError(_message(error.errors(), options, env_file)) from None
-    warnings += _unreachable(settings)
+    warnings += [*_unreachable(settings), *_open_to_all(settings)]
     return Loaded(settings, tuple(warnings))
 
 
@@ -258,6 +259,21 @@ def _unreachable(settings: Settings) -> Iterator[str]:
             f"RELAY_HOST is {host}, but clients on other machines will be refused unless"
             " RELAY_ALLOWED_HOSTS names the host they use"
         )
+
+
+def _open_to_all(settings: Settings) -> Iterator[str]:
+    """Behind a reverse proxy the relay listens on loopback, and still strangers reach it."""
+    beyond = [host for host in settings.relay_allowed_hosts if values.is_beyond_loopback(_name(host))]
+    if beyond and not settings.relay_api_keys and settings.relay_api_keys_file is None:
+        yield (
+            f"RELAY_ALLOWED_HOSTS has {', '.join(beyond)}, but without RELAY_API_KEYS everybody who"
+            " reaches the relay under that name may ask"
+        )
+
+
+def _name(host: str) -> str:
+    """Return a host name without its port and brackets."""
+    return urlsplit(f"//{host}").hostname or host
 
 
 def _message(errors: list[ErrorDetails], options: Mapping[str, str], env_file: Path | None) -> str:

@@ -140,7 +140,9 @@ def test_a_mode_that_is_not_allowed_is_refused_with_those_that_are() -> None:
     assert "chat, query" in error.message
 
 
-@pytest.mark.parametrize("text", ["@agent hi", " @agent hi", "\n\t\u00a0\u2028@agent hi", "@agents", "\ufeff @agent"])
+@pytest.mark.parametrize(
+    "text", ["@agent hi", " @agent hi", "\n\t\u00a0\u2028@agent hi", "@agents", "\ufeff @agent"]
+)
 def test_a_question_cannot_call_an_agent_that_is_not_allowed(text: str) -> None:
     assert "@agent" in refusal({"question": text}, NO_AGENTS).message
     assert asked(question=text).text == text

@@ -587,6 +587,24 @@ def test_a_bad_file_of_keys_is_told_alone(env: Env, tmp_path: Path) -> None:
     assert "hush" not in line
 
 
+@pytest.mark.parametrize(
+    ("hosts", "named"),
+    [
+        ("relay.example.com", "relay.example.com"),
+        ("localhost,relay.local:8443,[2001:db8::1]:5000", "relay.local:8443, [2001:db8::1]:5000"),
+        ("localhost:5000,127.0.0.1,[::1]:5000,127.0.0.9:1", None),
+    ],
+)
+def test_a_public_name_without_keys_is_warned_of(env: Env, hosts: str, named: str | None) -> None:
+    """The relay cannot know of a reverse proxy, but for the names that clients use."""
+    env(RELAY_ALLOWED_HOSTS=hosts)
+    warnings = load(None).warnings
+    assert len(warnings) == (named is not None)
+    assert all(warning.startswith(f"RELAY_ALLOWED_HOSTS has {named}, but") for warning in warnings)
+    env(RELAY_ALLOWED_HOSTS=hosts, RELAY_API_KEYS="long-enough-key")
+    assert load(None).warnings == ()
+
+
 @pytest.mark.parametrize("host", ["*", "localhost:5000", "http://localhost", "a b", "a,b"])
 def test_bad_host_is_refused(env: Env, host: str) -> None:
     """What is no host is refused, whether it comes from a variable or from the command line."""
