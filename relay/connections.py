@@ -5,11 +5,11 @@ import logging
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from relay.errors import Code, RelayError
-from relay.refusals import as_bytes, as_json, of_http, of_no_request
+from relay.refusals import as_bytes, of_no_request
 
 # Seconds for the head of a request: from the connection on, or from the first byte of a later one.
 _HEAD: Final = 10.0
@@ -89,12 +89,13 @@ class Connections(web.Server):
     async def _guarded(self, request: web.BaseRequest) -> web.StreamResponse:
         """Handle a request, during which its connection waits for nothing."""
         connection = cast(Connection, request.protocol)
+        if words := _odd(request):
+            self._close(connection, RelayError(Code.BAD_REQUEST, words))
+            return web.Response()  # for nobody
         self._wait(connection, None)
         connection.begins(request)
         try:
             response = await self._handler(request)
-        except web.HTTPException as error:  # before the application saw the request
-            response = as_json(of_http(error))
         finally:
             connection.ends()
             if connection.transport is not None:
@@ -117,7 +118,8 @@ class Connections(web.Server):
         now = self._loop.time()
         for connection in self._heads.overdue(now):
             message = f"The head of the request did not arrive within {_HEAD:g} seconds."
-            self._close(connection, RelayError(Code.REQUEST_TIMEOUT, message))
+            refusal = RelayError(Code.REQUEST_TIMEOUT, message)
+            self._close(connection, refusal if connection.said else None)
         for connection in self._idle.overdue(now):
             self._close(connection)
         for connection in self._refused.overdue(now):
@@ -135,19 +137,27 @@ class Connections(web.Server):
 
     def _turn_away(self, connection: "Connection") -> None:
         message = f"All {self._limit} connections are taken (RELAY_MAX_CONNECTIONS); try again."
-        self._close(
-            connection, RelayError(Code.TOO_MANY_CONNECTIONS, message, headers={"Retry-After": "1"})
-        )
+        refusal = RelayError(Code.TOO_MANY_CONNECTIONS, message, headers={"Retry-After": "1"})
+        self._close(connection, refusal if connection.said else None)
 
     def _close(self, connection: "Connection", refusal: RelayError | None = None) -> None:
         self._wait(connection, self._closing)
         connection.end(refusal)
 
 
+def _odd(request: web.BaseRequest) -> str | None:
+    """Return what is wrong with a head that the library would serve, or stumble over."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        return "The relay speaks HTTP/1.1 and HTTP/1.0 only."
+    if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+        return "Of what `Expect` may ask for, the relay knows 100-continue only."
+    return None
+
+
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_connections", "_request", "_said", "_wire", "waits")
+    __slots__ = ("_connections", "_request", "_wire", "said", "waits")
 
     def __init__(
         self, connections: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any
@@ -155,7 +165,7 @@ class Connection(web.RequestHandler):
         super().__init__(connections, loop=loop, **options)
         self._connections = connections
         self._request: web.BaseRequest | None = None
-        self._said = False  # whether bytes came that may be a request
+        self.said = False  # whether bytes came that may be a request
         self.waits: _Waiting | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -172,7 +182,7 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Read what the client sent, if it has a place."""
         if data:
-            self._said = True
+            self.said = True
             if not self._connections.heard(self):
                 return
         super().data_received(data)
@@ -181,7 +191,7 @@ class Connection(web.RequestHandler):
     def begins(self, request: web.BaseRequest) -> None:
         """Note the request that is handled."""
         self._request = request
-        self._said = False
+        self.said = False
         self._notice_broken_body()
 
     def ends(self) -> None:
@@ -190,7 +200,7 @@ class Connection(web.RequestHandler):
 
     def end(self, refusal: RelayError | None) -> None:
         """Close; a client that said something is told why, if there is a reason."""
-        if refusal is not None and self._said and self.transport is not None:
+        if refusal is not None and self.transport is not None:
             self.transport.write(as_bytes(refusal))
         self.force_close()
 

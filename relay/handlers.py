@@ -5,7 +5,7 @@ import logging
 import re
 from typing import Any, Final, NamedTuple
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from relay import question
@@ -37,7 +37,10 @@ STREAMS: Final = web.AppKey("streams", Streams)
 
 _BODY_TIMEOUT: Final = 30.0
 _JSON: Final = "application/json"
-_FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
+_URLENCODED: Final = "application/x-www-form-urlencoded"
+_MULTIPART: Final = "multipart/form-data"
+# Characters: parsing one of eight thousand would keep everybody waiting for a second.
+_MAX_CONTENT_TYPE: Final = 256
 # What aiohttp raises for a body that is broken in one of many ways, multipart above all.
 _BROKEN_BODY: Final = (
     ValueError,
@@ -53,8 +56,8 @@ routes = web.RouteTableDef()
 
 
 async def _on_expect(request: web.Request) -> None:
-    """Ask for the body where the client waits for that; RFC 9110 lets us ignore other expectations."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
+    """Ask for the body that the client waits to send, unless it is going to be refused for its size."""
+    if request.version == HttpVersion11 and not _is_too_large(request):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
@@ -90,13 +93,13 @@ async def _deliver(stream: RelayStream, request: web.Request, response: EventStr
             await response.finish()
 
 
-@routes.get("/healthz", allow_head=False, expect_handler=_on_expect)
+@routes.get("/healthz", allow_head=False)
 async def healthz(_request: web.Request) -> web.Response:
     """Tell that the process serves."""
     return web.json_response({"status": "ok"})
 
 
-@routes.get("/readyz", allow_head=False, expect_handler=_on_expect)
+@routes.get("/readyz", allow_head=False)
 async def readyz(request: web.Request) -> web.Response:
     """Tell whether a question would be answered: AnythingLLM is there and takes our key."""
     try:
@@ -109,22 +112,32 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def _fields(request: web.Request) -> dict[str, Any]:
     """Read the body in either of its two kinds."""
-    kind = request.content_type if "Content-Type" in request.headers else ""
-    if kind != _JSON and kind not in _FORMS:
+    said = len(request.headers.get("Content-Type", ""))
+    kind = request.content_type if 0 < said <= _MAX_CONTENT_TYPE else ""
+    if kind not in (_JSON, _URLENCODED, _MULTIPART):
         raise _unsupported(f"Send the question as {_JSON}, or as a form.")
     if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
         raise _unsupported("The body must be UTF-8.")
     if any(coding.lower() != "identity" for coding in request.headers.getall("Content-Encoding", ())):
         raise _unsupported("The body must not be compressed.")
+    if _is_too_large(request):
+        raise web.HTTPRequestEntityTooLarge(request.client_max_size)
     try:
         async with asyncio.timeout(_BODY_TIMEOUT):
-            body = await (request.read() if kind == _JSON else request.post())
+            body = await (request.post() if kind == _MULTIPART else request.read())
     except TimeoutError:
         message = f"The body did not arrive within {_BODY_TIMEOUT:g} seconds."
         raise RelayError(Code.REQUEST_TIMEOUT, message) from None
     except _BROKEN_BODY:
         raise RelayError(Code.BAD_REQUEST, "The body cannot be read.") from None
-    return question.from_json(body) if isinstance(body, bytes) else question.from_form(body.items())
+    if isinstance(body, bytes):
+        return question.from_json(body) if kind == _JSON else question.from_urlencoded(body)
+    return question.from_form(body.items())
+
+
+def _is_too_large(request: web.Request) -> bool:
+    """Whether the length that a body is said to have is over the limit; one without is counted."""
+    return (request.content_length or 0) > request.client_max_size
 
 
 def _unsupported(message: str) -> RelayError:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeVar, cast, get_args
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -18,6 +19,8 @@ _MAX_SESSION_ID: Final = 256
 # Blanks before it count as none: AnythingLLM's language trims them, and U+FEFF with them.
 _CALLS_AGENT: Final = re.compile(r"[\s\ufeff]*@agent")
 _ATTACHMENT: Final = ("name", "mime", "contentString")
+_MAX_FORM_FIELDS: Final = 1000
+_LONGEST_NAME: Final = 40
 _FORM_BOOLEANS: Final = {"true": True, "1": True, "on": True, "false": False, "0": False}
 _Choice = TypeVar("_Choice", bound=str)
 
@@ -86,14 +89,28 @@ def _from_lenient_json(body: bytes) -> Any:
         raise _bad("The body holds a number of too many digits.") from None
 
 
+def from_urlencoded(body: bytes) -> dict[str, Any]:
+    """Read the same fields out of a form as a browser sends it by default.
+
+    Raises RelayError (bad_request, too_large).
+    """
+    try:
+        text = body.decode()
+        if text.count("&") >= _MAX_FORM_FIELDS:
+            raise RelayError(Code.TOO_LARGE, f"The form has more than {_MAX_FORM_FIELDS} fields.")
+        return from_form(parse_qsl(text, keep_blank_values=True, errors="strict"))
+    except UnicodeDecodeError:
+        raise _bad("The body is not UTF-8.") from None
+
+
 def from_form(items: Iterable[tuple[str, object]]) -> dict[str, Any]:
     """Read the same fields out of a form. Raises RelayError (bad_request)."""
     fields: dict[str, Any] = {}
     for name, value in items:
         if not isinstance(value, str):
-            raise _bad(f"`{name}` is a file; send files as `attachments`, a JSON string.")
+            raise _bad(f"`{_shown(name)}` is a file; send files as `attachments`, a JSON string.")
         if name in fields:
-            raise _bad(f"`{name}` is there twice.")
+            raise _bad(f"`{_shown(name)}` is there twice.")
         fields[name] = value
     fields = {name: value for name, value in fields.items() if value}  # a page sends empty inputs too
     if "reset" in fields:
@@ -250,6 +267,12 @@ def _choice(fields: Mapping[str, Any], name: str, choices: Any, default: _Choice
     if value not in allowed:
         raise _bad(f"`{name}` must be one of {', '.join(allowed)}.")
     return cast(_Choice, value)
+
+
+def _shown(name: str) -> str:
+    """Return a client's own name for a field as a sentence can hold it."""
+    name = name.encode(errors="replace").decode()
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
 
 
 def _bad(message: str) -> RelayError:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import Code, RelayError
-from relay.question import Policy, Question, from_form, from_json, owned_by, parse
+from relay.question import Policy, Question, from_form, from_json, from_urlencoded, owned_by, parse
 
 POLICY = Policy(
     workspace="docs",
@@ -455,6 +455,37 @@ def test_every_question_is_refused_in_words_or_can_be_asked(
 def test_every_form_is_refused_in_words_or_read(items: list[tuple[str, object]]) -> None:
     told = outcome(lambda: parse(from_form(items), POLICY))
     assert told in ("fine", Code.BAD_REQUEST, Code.FORBIDDEN_WORKSPACE)
+
+
+URLENCODED: list[tuple[bytes, dict[str, Any] | Code]] = [
+    (b"question=a+b%2B&mode=chat&reset=", {"question": "a b+", "mode": "chat"}),
+    ("question=größe%C3%9F".encode(), {"question": "größeß"}),
+    (b"question=%FF", Code.BAD_REQUEST),
+    (b"question=%ED%A0%80", Code.BAD_REQUEST),
+    (b"question=\xff", Code.BAD_REQUEST),
+    (b"question=a&question=b", Code.BAD_REQUEST),
+    (b"question=a" + b"&x" * 1000, Code.TOO_LARGE),
+    (b"", {}),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), URLENCODED)
+def test_an_encoded_form_is_read_whole_or_refused(body: bytes, expected: dict[str, Any] | Code) -> None:
+    """No character of it is replaced in silence."""
+    if isinstance(expected, dict):
+        assert from_urlencoded(body) == expected
+        return
+    with pytest.raises(RelayError) as caught:
+        from_urlencoded(body)
+    assert caught.value.code == expected
+
+
+@pytest.mark.parametrize("name", ["\udcff", "n" * 1000])
+def test_a_forms_own_name_for_a_field_is_shown_as_a_sentence_can_hold_it(name: str) -> None:
+    with pytest.raises(RelayError) as caught:
+        from_form([(name, "a"), (name, "b")])
+    caught.value.message.encode()
+    assert len(caught.value.message) < 100
 
 
 # --- sessions of clients ---

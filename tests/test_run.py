@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import re
 import shlex
 import signal
 import socket
@@ -17,16 +15,14 @@ from typing import Final, NamedTuple
 import aiohttp
 import pytest
 
-from relay.standin import KEY, WORKSPACE, StandIn
+from relay.standin import KEY, StandIn
+from tests.program import LOG_LINE, Program, spawn, upstream
 from tests.running import Listening
 
-RUN: Final = Path(__file__).parent.parent / "run.py"
-OURS: Final = ("RELAY_", "ANYTHINGLLM_")
 # Longer than any test may last: a program that ends all the same did not wait for it.
 NEVER: Final = "3600"
 # The head of a question sent over a bare socket, but for the length and the empty line.
 ASK: Final = b"POST /stream-ask HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-LOG_LINE: Final = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (DEBUG|INFO) ")
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals end the program here")
 
@@ -37,76 +33,6 @@ class Finished(NamedTuple):
     status: int
     out: str
     err: str
-
-
-class Program:
-    """A relay that runs as a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self.out = ""
-        self.err = ""
-
-    @property
-    def url(self) -> str:
-        """The address that it printed."""
-        found = re.search(r"^Relay +(http://\S+)", self.out, re.MULTILINE)
-        assert found, self.out
-        return found[1]
-
-    def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    async def says(self, words: str) -> str:
-        """Wait for the line of its output with these words."""
-        assert self._process.stdout is not None
-        while line := (await self._process.stdout.readline()).decode():
-            self.out += line
-            if words in line:
-                return line
-        raise AssertionError(f"it ended without saying {words!r}: {await self.ended()}")
-
-    async def logs(self, words: str) -> str:
-        """Wait for the line of its log with these words."""
-        assert self._process.stderr is not None
-        while line := (await self._process.stderr.readline()).decode():
-            self.err += line
-            if words in line:
-                return line
-        raise AssertionError(f"it ended without logging {words!r}: {await self.ended()}")
-
-    async def ended(self) -> int:
-        """Wait for its end and take down its last words; return its exit status."""
-        out, err = await self._process.communicate()
-        self.out += out.decode()
-        self.err += err.decode()
-        return await self._process.wait()
-
-    async def stop(self) -> int:
-        """Stop it as a service manager does; return its exit status."""
-        self.signal(signal.SIGTERM)
-        return await self.ended()
-
-    async def kill(self) -> None:
-        """End it in any case."""
-        if self._process.returncode is None:
-            self._process.kill()
-        await self.ended()
-
-
-async def spawn(cwd: Path, arguments: tuple[str, ...], env: dict[str, str]) -> Program:
-    clean = {name: value for name, value in os.environ.items() if not name.upper().startswith(OURS)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(RUN),
-        *arguments,
-        cwd=cwd,
-        env=clean | env,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    return Program(process)
 
 
 Run = Callable[..., Awaitable[Finished]]
@@ -165,14 +91,6 @@ def refusing_port() -> Iterator[int]:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
-
-
-def upstream(url: str) -> dict[str, str]:
-    return {
-        "ANYTHINGLLM_BASE_URL": url,
-        "ANYTHINGLLM_API_KEY": KEY,
-        "ANYTHINGLLM_WORKSPACE_SLUG": WORKSPACE,
-    }
 
 
 @asynccontextmanager
