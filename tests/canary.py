@@ -31,7 +31,11 @@ class Canary(logging.Handler):
         words = [secret.get_secret_value() for secret in secrets]
         if settings.relay_api_keys_file is not None:
             words += keys.read(settings.relay_api_keys_file)
-        self._secrets |= {word.encode() for word in words if len(word) >= _SHORTEST}
+        self.guard_words(*words)
+
+    def guard_words(self, *secrets: str) -> None:
+        """Listen for these from now on."""
+        self._secrets |= {word.encode() for word in secrets if len(word) >= _SHORTEST}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take down a log line, with its traceback."""

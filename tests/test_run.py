@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from relay.standin import KEY, StandIn
+from tests.canary import Canary
 from tests.program import LOG_LINE, Program, spawn, upstream
 from tests.running import Listening
 
@@ -40,12 +41,15 @@ Start = Callable[..., Awaitable[Program]]
 
 
 @pytest.fixture
-async def begin(nothing_left_over: None, tmp_path: Path) -> AsyncIterator[Start]:
+async def begin(nothing_left_over: None, tmp_path: Path, canary: Canary) -> AsyncIterator[Start]:
     """Begin `python run.py ...` in an empty folder; keyword arguments are its environment."""
     async with AsyncExitStack() as stack:
 
         async def begin(*arguments: str, **env: str) -> Program:
             program = await spawn(tmp_path, arguments, env)
+            for name in ("ANYTHINGLLM_API_KEY", "RELAY_API_KEYS"):
+                canary.guard_words(*env.get(name, "").split(","))
+            stack.callback(lambda: canary.hear((program.out + program.err).encode()))
             stack.push_async_callback(program.kill)
             return program
 
