@@ -127,6 +127,13 @@ def configure_caddy(site: Site) -> list[str]:
     return ["run", "--config", str(site.folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
+def if_installed(server: Server) -> Any:
+    """The server as a parameter of a test, which is skipped where there is no such program."""
+    missing = f"{server.name} is not installed (Debian: apt-get install {server.name})"
+    skipped = pytest.mark.skipif(shutil.which(server.name, path=PATH) is None, reason=missing)
+    return pytest.param(server, marks=skipped, id=server.name)
+
+
 SERVERS: Final = [Server("nginx", configure_nginx), Server("caddy", configure_caddy)]
 
 
@@ -193,15 +200,8 @@ class Front:
     @asynccontextmanager
     async def curl(self, question: str) -> AsyncIterator[asyncio.subprocess.Process]:
         """Ask over HTTP/2, with the head of the answer in the output."""
-        command = [
-            "curl",
-            "--http2",
-            "--noproxy",
-            "*",
-            "-siN",
-            "--cacert",
-            str(self.site.certificate.chain),
-        ]
+        command = ["curl", "--http2", "-siN", "--noproxy", "*"]
+        command += ["--cacert", str(self.site.certificate.chain)]
         command += ["--resolve", f"{DOMAIN}:{self.site.port}:127.0.0.1", f"{self.origin}/stream-ask"]
         command += ["-H", f"Authorization: Bearer {CLIENT_KEY}", "-d", f"question={question}"]
         process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
@@ -265,7 +265,7 @@ def heartbeat() -> float:
     return settings().relay_heartbeat
 
 
-@pytest.fixture(params=SERVERS, ids=[server.name for server in SERVERS])
+@pytest.fixture(params=map(if_installed, SERVERS))
 async def front(
     request: pytest.FixtureRequest,
     start_relay: StartRelay,
@@ -276,8 +276,7 @@ async def front(
     """Each server in turn, in front of a relay with the settings that its site file asks for."""
     server: Server = request.param
     program = shutil.which(server.name, path=PATH)
-    if program is None:
-        pytest.skip(f"{server.name} is not installed (Debian: apt-get install {server.name})")
+    assert program is not None
     relay = await start_relay(
         relay_host="localhost",
         relay_api_keys=CLIENT_KEY,
@@ -453,8 +452,8 @@ async def test_a_client_that_says_goodbye_and_waits_has_left_by_the_next_heartbe
 async def test_leaving_over_http_2_reaches_anythingllm(front: Front, standin: StandIn) -> None:
     async with front.curl("!stall") as curl:
         assert curl.stdout is not None
-        while b"event: chunk" not in await curl.stdout.readline():
-            pass
+        while b"event: chunk" not in (line := await curl.stdout.readline()):
+            assert line
         curl.terminate()
         await gone(standin)
 
