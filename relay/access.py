@@ -48,7 +48,8 @@ class AccessRules:
         """Whether the request's Origin is the relay's own page, or one that was allowed."""
         origin = headers.get("Origin", "").lower()
         scheme, separator, authority = origin.partition("://")
-        if not separator:  # "null" is the origin of any sandboxed page
+        # "null" is the origin of any sandboxed page, and no browser writes one beyond ASCII.
+        if not separator or not origin.isascii():
             return False
         own = scheme in ("http", "https") and authority == headers.get("Host", "").lower()
         return own or origin in self._origins or f"{scheme}://*" in self._origins

@@ -102,6 +102,7 @@ class Connections(web.Server):
                 self._wait(connection, self._idle)
         if not request.content.is_eof() or request.content.exception() is not None:
             response.force_close()  # the rest of the body would be taken for the next request
+            connection.over = True
         return response
 
     def _wait(self, connection: "Connection", waits: "_Waiting | None") -> None:
@@ -157,7 +158,7 @@ def _odd(request: web.BaseRequest) -> str | None:
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_connections", "_request", "_wire", "said", "waits")
+    __slots__ = ("_connections", "_request", "_wire", "over", "said", "waits")
 
     def __init__(
         self, connections: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any
@@ -166,6 +167,7 @@ class Connection(web.RequestHandler):
         self._connections = connections
         self._request: web.BaseRequest | None = None
         self.said = False  # whether bytes came that may be a request
+        self.over = False  # whether the last answer is on its way
         self.waits: _Waiting | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -200,7 +202,7 @@ class Connection(web.RequestHandler):
 
     def end(self, refusal: RelayError | None) -> None:
         """Close; a client that said something is told why, if there is a reason."""
-        if refusal is not None and self.transport is not None:
+        if refusal is not None and not self.over and self.transport is not None:
             self.transport.write(as_bytes(refusal))
         self.force_close()
 
@@ -216,6 +218,8 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Refuse what is no HTTP: without a traceback, and without its bytes, which may hold a key."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client has left: the library takes it so from here
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         log.info("a malformed request was refused")

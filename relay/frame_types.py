@@ -72,16 +72,19 @@ def handed_on(data: str, events: list[Event]) -> RawFrame | None:
     """The frame itself, for `format: anythingllm`: without server paths, its text well-formed.
 
     `events` are those that the same frame became; `data` was parsed before, so it is JSON. None for
-    one that is nested too deep to be checked.
+    one that is nested too deep to be checked, or holds a number without end.
     """
     try:
         frame = well_formed_deep(json.loads(data))
-    except RecursionError:
+    except (RecursionError, ValueError):  # the latter for a number of more digits than Python reads
         return None
     if frame["type"] == "textResponseChunk" and isinstance(frame.get("textResponse"), str):
         frame["textResponse"] = "".join(event.content for event in events if isinstance(event, Chunk))
-    if isinstance(frame.get("sources"), list):
-        frame["sources"] = [without_paths(s) for s in frame["sources"] if isinstance(s, dict)]
+    sources = frame.get("sources")
+    if isinstance(sources, list):
+        frame["sources"] = [without_paths(source) for source in sources if isinstance(source, dict)]
+    elif isinstance(sources, dict):
+        frame["sources"] = without_paths(sources)
     return RawFrame(frame)
 
 

@@ -135,6 +135,8 @@ class Answer:
         return [*self._held_back(), told, self._final_end(reason)]
 
     def _end(self, reason: Reason) -> list[Event]:
+        if self.ended:
+            return []
         events = self._held_back()
         if self._text.empty and not self._made_something:
             message = "The model gave no answer; ask again, or ask differently."

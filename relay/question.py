@@ -19,7 +19,7 @@ _MAX_SESSION_ID: Final = 256
 # Blanks before it count as none: AnythingLLM's language trims them, and U+FEFF with them.
 _CALLS_AGENT: Final = re.compile(r"[\s\ufeff]*@agent")
 _ATTACHMENT: Final = ("name", "mime", "contentString")
-_MAX_FORM_FIELDS: Final = 1000
+MAX_FORM_FIELDS: Final = 100
 _LONGEST_NAME: Final = 40
 _FORM_BOOLEANS: Final = {"true": True, "1": True, "on": True, "false": False, "0": False}
 _Choice = TypeVar("_Choice", bound=str)
@@ -96,11 +96,16 @@ def from_urlencoded(body: bytes) -> dict[str, Any]:
     """
     try:
         text = body.decode()
-        if text.count("&") >= _MAX_FORM_FIELDS:
-            raise RelayError(Code.TOO_LARGE, f"The form has more than {_MAX_FORM_FIELDS} fields.")
+        if text.count("&") >= MAX_FORM_FIELDS:
+            raise too_many_fields()
         return from_form(parse_qsl(text, keep_blank_values=True, errors="strict"))
     except UnicodeDecodeError:
         raise _bad("The body is not UTF-8.") from None
+
+
+def too_many_fields() -> RelayError:
+    """Return the refusal of a form with more than MAX_FORM_FIELDS."""
+    return RelayError(Code.TOO_LARGE, f"The form has more than {MAX_FORM_FIELDS} fields.")
 
 
 def from_form(items: Iterable[tuple[str, object]]) -> dict[str, Any]:

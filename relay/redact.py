@@ -42,11 +42,14 @@ class Redactor:
 
 
 def without_paths(source: dict[str, Any]) -> dict[str, Any]:
-    """Return the source without the fields that hold a path on AnythingLLM's machine."""
+    """Return the source without the fields that hold a path on AnythingLLM's machine.
+
+    A place is told as a string; one that is told otherwise is not passed on.
+    """
     return {
         name: value
         for name, value in source.items()
-        if not (name in _PATH_FIELDS and isinstance(value, str) and _PATH.match(value))
+        if name not in _PATH_FIELDS or (isinstance(value, str) and not _PATH.match(value))
     }
 
 

@@ -48,7 +48,7 @@ def of_http(error: web.HTTPException) -> RelayError:
         message = f"{error.method} is not for this address; use {allow}."
         return RelayError(Code.METHOD_NOT_ALLOWED, message, headers={"Allow": allow})
     if isinstance(error, web.HTTPRequestEntityTooLarge):
-        message = "The body is too large (RELAY_MAX_BODY_BYTES), or a form of too many fields."
+        message = "The body is too large (RELAY_MAX_BODY_BYTES)."
         return RelayError(Code.TOO_LARGE, message)
     if isinstance(error, web.HTTPNotFound):
         return RelayError(Code.NOT_FOUND, "There is nothing at this address; ask at POST /stream-ask.")

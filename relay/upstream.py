@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,6 +10,8 @@ from typing import Any, Final, Self
 
 import aiohttp
 import msgspec
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 
 from relay.errors import Code, RelayError
 from relay.question import SLUG, Question
@@ -25,6 +28,8 @@ _ERROR_TIMEOUT: Final = 2.0  # seconds for the words of a rejection; its status 
 _READ: Final = 16 * 1024
 # Time given to the end of a body whose last frame is here, so that its connection can be used again.
 _BODY_END: Final = 0.1
+_KIND: Final = re.compile(r"text/(?:html|plain|xml)|application/(?:json|xml|octet-stream)")
+_CODING: Final = re.compile(r"gzip|deflate|br|zstd")
 _BROKEN_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HOW_TO_REACH: Final = "check that AnythingLLM runs and that ANYTHINGLLM_BASE_URL is its address"
 
@@ -59,7 +64,7 @@ class Reply:
         """
         try:
             return await self._content.read(_READ)
-        except (aiohttp.ClientError, OSError, RuntimeError):
+        except (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError):
             # aiohttp tells of the break before it gives what came before it; only this gives that.
             if arrived := self._content._read_nowait(-1):
                 return arrived
@@ -113,6 +118,7 @@ class Upstream:
         self._session = self._open_session(
             aiohttp.TCPConnector(limit=self._max_streams, keepalive_timeout=_KEEPALIVE),
             [_Fate.tracing()],
+            _Request,
         )
         # For the one retry, and for probes, which must not wait for a stream's connection.
         self._fresh = self._open_session(aiohttp.TCPConnector(limit=0, force_close=True))
@@ -123,7 +129,10 @@ class Upstream:
         await self._fresh.close()
 
     def _open_session(
-        self, connector: aiohttp.TCPConnector, traces: list[aiohttp.TraceConfig] | None = None
+        self,
+        connector: aiohttp.TCPConnector,
+        traces: list[aiohttp.TraceConfig] | None = None,
+        request: type[aiohttp.ClientRequest] = aiohttp.ClientRequest,
     ) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=connector,
@@ -131,6 +140,8 @@ class Upstream:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
             trace_configs=traces,
+            request_class=request,
+            auto_decompress=False,
             read_bufsize=_READ,
         )
 
@@ -186,7 +197,7 @@ class Upstream:
         try:
             return await self._send(self._session, path, body, headers, fate)
         except (aiohttp.ClientError, OSError) as error:
-            if not fate.dead_on_arrival(error):
+            if not isinstance(error, _Spoiled) and not fate.dead_on_arrival(error):
                 raise self._translated(error) from None
         try:
             return await self._send(self._fresh, path, body, headers)
@@ -221,9 +232,13 @@ class Upstream:
             raise RelayError(Code.UPSTREAM_UNAUTHORIZED, message)
         if response.status != 200:
             raise await self._rejected(response)
+        coding = response.headers.get("Content-Encoding", "identity").lower()
+        if coding != "identity":  # was not asked for, and may unpack to anything
+            raise _not_anythingllm(f"its answer is compressed ({_shown(coding, _CODING)})")
         # Recorded: an unknown workspace on the thread route is told in a stream without a content type.
-        if "Content-Type" in response.headers and response.content_type != expected:
-            raise _not_anythingllm(f"it sent {response.content_type}, not {expected}")
+        kind = response.headers.get("Content-Type", expected).partition(";")[0].strip().lower()
+        if kind != expected:
+            raise _not_anythingllm(f"it sent {_shown(kind, _KIND)}, not {expected}")
 
     async def _rejected(self, response: aiohttp.ClientResponse) -> RelayError:
         try:
@@ -255,6 +270,19 @@ class Upstream:
             return _not_anythingllm("it does not speak HTTP")
         message = f"AnythingLLM cannot be reached ({_why(error)}); {_HOW_TO_REACH}."
         return RelayError(Code.UPSTREAM_UNREACHABLE, message)
+
+
+class _Spoiled(aiohttp.ClientError):
+    """Bytes came over a pooled connection that nobody had asked for."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that does not take what came before it was sent for its answer."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if conn.protocol is not None and conn.protocol.should_close:
+            raise _Spoiled
+        return await super().send(conn)
 
 
 class _Fate:
@@ -319,6 +347,11 @@ def _error_words(body: bytes) -> str:
 def _not_anythingllm(what: str) -> RelayError:
     message = f"What answered is not AnythingLLM's API: {what}; {_HOW_TO_REACH}."
     return RelayError(Code.UPSTREAM_PROTOCOL, message)
+
+
+def _shown(value: str, pattern: re.Pattern[str]) -> str:
+    """Return a header's value if it is of the usual kind; it may as well be a secret, or a book."""
+    return value if pattern.fullmatch(value) else "something else"
 
 
 def _why(error: Exception) -> str:

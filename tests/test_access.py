@@ -228,8 +228,8 @@ async def test_an_origin_that_is_no_text_breaks_nothing(start_relay: StartRelay)
     writer.write(head + more % len(body) + body)
     answer = await reader.read()
     writer.close()
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"event: final_end" in answer
+    assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    assert b"forbidden_origin" in answer
 
 
 def assert_readable(found: Any, origin: str) -> None:

@@ -470,7 +470,6 @@ BAD_FORMS = {
     "no head": (FORM, b"--B\r\n\r\nx\r\n" + END),
     "not utf-8": (FORM, part(QUESTION, b"\xff") + END),
     "a file": (FORM, part(QUESTION + b'; filename="a.txt"') + END),
-    "an unnamed type": (FORM, part(QUESTION + b"\r\nContent-Type: application/json") + END),
     "twice": (FORM, part(QUESTION) + part(QUESTION) + END),
     "name no text": (FORM, part(QUESTION.replace(b"question", b"\xff")) * 2 + END),
     "nested": (FORM, part(QUESTION + b"\r\nContent-Type: multipart/mixed; boundary=C") + END),

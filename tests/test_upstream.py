@@ -134,6 +134,35 @@ async def test_an_idle_connection_is_closed_before_node_would() -> None:
             await closed.wait()
 
 
+async def test_what_nobody_asked_for_is_nobodys_answer() -> None:
+    """An answer too many, over a connection that waits for its next question."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await request(reader)
+        writer.write(HELLO)
+        if connections == 1:
+            await spoil.wait()
+            writer.write(HELLO.replace(b"data: 1", b"data: 2"))
+            await writer.drain()
+            spoilt.set()
+        await reader.read()
+
+    spoil, spoilt = asyncio.Event(), asyncio.Event()
+    async with server(serve) as url, upstream(url) as client:
+        first = await answer(client)
+        spoil.set()
+        await spoilt.wait()
+        assert client._session.connector is not None
+        (pooled,) = client._session.connector._conns.values()
+        while not pooled[0][0].should_close:  # the bytes are on their way
+            await asyncio.sleep(0)
+        assert await answer(client) == first
+        assert connections == 2
+
+
 async def test_a_pooled_connection_that_is_reset_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
     """A restart of AnythingLLM's ends them all: no line in the log."""
 
