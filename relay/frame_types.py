@@ -83,8 +83,10 @@ def handed_on(data: str, events: list[Event]) -> RawFrame | None:
     sources = frame.get("sources")
     if isinstance(sources, list):
         frame["sources"] = [without_paths(source) for source in sources if isinstance(source, dict)]
-    elif isinstance(sources, dict):
-        frame["sources"] = without_paths(sources)
+    elif sources is not None:
+        frame["sources"] = []
+    if isinstance(frame.get("error"), dict | list):
+        frame["error"] = None  # tells of no failure, and nobody has redacted it
     return RawFrame(frame)
 
 

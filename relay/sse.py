@@ -41,16 +41,15 @@ class LineTooLong(ValueError):
 class Decoder:
     """Turns a byte stream, cut anywhere, into events.
 
-    Holds at most `max_line_bytes` of an unfinished line and as much of an unfinished event. The
-    pieces of a line are joined once, when it ends, so that thousands of them cost linear time.
+    Holds at most `max_line_bytes` of an unfinished line and as much of an unfinished event, however
+    small the pieces in which they come.
     """
 
     def __init__(self, max_line_bytes: int = 4 * 1024 * 1024) -> None:
         self._limit = max_line_bytes
         self._start: bytes | None = b""  # up to three first bytes, until a BOM is ruled out
         self._after_cr = False
-        self._pieces: list[bytes] = []  # of the unfinished line
-        self._held = 0  # bytes in them
+        self._line = bytearray()  # the unfinished one
         self._data: list[bytes] = []
         self._data_size = 0
         self._event = ""
@@ -72,11 +71,9 @@ class Decoder:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = data.split(b"\n")
         events: list[ServerSentEvent] = []
-        if lines and self._pieces:
-            self._pieces.append(lines[0])
-            lines[0] = b"".join(self._pieces)
-            self._pieces = []
-            self._held = 0
+        if lines and self._line:
+            lines[0] = bytes(self._line + lines[0])
+            self._line.clear()
         for line in lines:
             if line:
                 self._field(line, events)
@@ -92,7 +89,7 @@ class Decoder:
         The list is always empty, since an event is out as soon as its blank line is: it is there so
         that a caller can treat the end like one more read.
         """
-        self._pieces.clear()
+        self._line.clear()
         self._data.clear()
         return []
 
@@ -107,10 +104,9 @@ class Decoder:
         return data.removeprefix(_BOM)
 
     def _hold(self, rest: bytes, events: list[ServerSentEvent]) -> None:
-        self._held += len(rest)
-        if self._held > self._limit:
+        if len(self._line) + len(rest) > self._limit:
             raise LineTooLong(self._limit, events)
-        self._pieces.append(rest)
+        self._line += rest
 
     def _field(self, line: bytes, events: list[ServerSentEvent]) -> None:
         if len(line) > self._limit:

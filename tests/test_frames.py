@@ -642,6 +642,14 @@ def test_paths_of_the_server_are_not_passed_on(path: str) -> None:
     assert path.encode() not in b"".join(to_json(event) for event in handed_on)
 
 
+@pytest.mark.parametrize("odd", [{"words": "sk-0123456789abcdef"}, ["/srv/key: 0123456789abcdef"]])
+def test_what_nobody_has_checked_is_not_handed_on(odd: Any) -> None:
+    """AnythingLLM sends `error` as a string or a boolean, and sources as a list of objects."""
+    told = hear([frame("other", error=odd), finalize(sources=odd)], Answer(format="anythingllm"))
+    assert [type(event) for event in told[:2]] == [RawFrame, RawFrame]
+    assert b"0123456789abcdef" not in b"".join(to_json(event) for event in told if event is not None)
+
+
 def test_an_address_of_the_web_is_passed_on() -> None:
     """A link is what an editor wants to show."""
     assert sources("titles", url="https://example.org/a")[0]["url"] == "https://example.org/a"
