@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -57,6 +57,8 @@ class Connections(web.Server):
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Close every connection."""
+        for connection in self._closing:
+            connection.abort()
         await super().shutdown(timeout)
         if self._clock is not None:
             self._clock.cancel()
@@ -81,6 +83,10 @@ class Connections(web.Server):
             self._turn_away(connection)
         return connection.waits is not self._closing
 
+    def closing(self, connection: "Connection") -> None:
+        """Give a connection a last moment, in which nothing is read any more."""
+        self._wait(connection, self._closing)
+
     def lost(self, connection: "Connection") -> None:
         """Forget a connection."""
         self._open -= 1
@@ -91,7 +97,7 @@ class Connections(web.Server):
         connection = cast(Connection, request.protocol)
         if words := _odd(request):
             self._close(connection, RelayError(Code.BAD_REQUEST, words))
-            return web.Response()  # for nobody
+            await connection.leave()
         self._wait(connection, None)
         connection.begins(request)
         try:
@@ -142,7 +148,7 @@ class Connections(web.Server):
         self._close(connection, refusal if connection.said else None)
 
     def _close(self, connection: "Connection", refusal: RelayError | None = None) -> None:
-        self._wait(connection, self._closing)
+        self.closing(connection)
         connection.end(refusal)
 
 
@@ -158,7 +164,7 @@ def _odd(request: web.BaseRequest) -> str | None:
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_connections", "_request", "_wire", "over", "said", "waits")
+    __slots__ = ("_connections", "_malformed", "_request", "_wire", "over", "said", "waits")
 
     def __init__(
         self, connections: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any
@@ -168,6 +174,7 @@ class Connection(web.RequestHandler):
         self._request: web.BaseRequest | None = None
         self.said = False  # whether bytes came that may be a request
         self.over = False  # whether the last answer is on its way
+        self._malformed = False  # whether what came last is no HTTP
         self.waits: _Waiting | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -202,9 +209,31 @@ class Connection(web.RequestHandler):
 
     def end(self, refusal: RelayError | None) -> None:
         """Close; a client that said something is told why, if there is a reason."""
-        if refusal is not None and not self.over and self.transport is not None:
+        if refusal is None or self.over or self.transport is None:
+            self.force_close()
+        else:
             self.transport.write(as_bytes(refusal))
-        self.force_close()
+            self.transport.write_eof()
+
+    async def leave(self) -> NoReturn:
+        """Wait for the connection to be lost, which cancels the waiting.
+
+        Closing while the client still sends would reset the connection, and could cost it our answer.
+        """
+        self._connections.closing(self)
+        if self.transport is not None:
+            self.transport.write_eof()
+        await self._loop.create_future()
+        raise ConnectionResetError
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the end of an answer; after one to what is no HTTP, nothing more can be understood."""
+        done = await super().finish_response(request, resp, start_time)
+        if self._malformed:
+            await self.leave()
+        return done
 
     def abort(self) -> None:
         """Close without waiting for the client to take what was written."""
@@ -223,6 +252,7 @@ class Connection(web.RequestHandler):
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         log.info("a malformed request was refused")
+        self._malformed = True
         words = "The request is not well-formed HTTP, or its head is too large."
         return of_no_request(RelayError(Code.BAD_REQUEST, words))
 
@@ -252,6 +282,9 @@ class _Waiting:
 
     def discard(self, connection: Connection) -> None:
         self._since.pop(connection, None)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._since)
 
     def oldest(self) -> Connection | None:
         return next(iter(self._since), None)

@@ -283,6 +283,46 @@ async def test_what_is_no_http_is_refused_in_a_line(
     assert lines[0].exc_info is None
 
 
+REFUSED_IN_MID_SENTENCE = {
+    "large header": (400, NO_HTTP["large header"][:-4]),
+    "odd version": (400, b"POST / HTTP/2.0\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n"),
+    "slow head": (408, GET[:-2]),
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "data"), REFUSED_IN_MID_SENTENCE.values(), ids=REFUSED_IN_MID_SENTENCE
+)
+async def test_who_is_refused_while_it_sends_can_read_why(
+    limits: Any, start_relay: StartRelay, status: int, data: bytes
+) -> None:
+    """Closing a socket with unread bytes resets it, and takes our words out of the client's buffer."""
+    limits(head=SOON)
+    relay = await start_relay()
+    async with connected(relay, data) as (reader, writer):
+        refusal = await reader.readexactly(1)
+        for _ in range(50):
+            writer.write(b"x" * 10_000)
+            await writer.drain()
+        refusal += await reader.read()
+        assert refusal.split(b" ")[1] == b"%d" % status
+        assert refusal.endswith(b"}")
+    while relay.connections:
+        await asyncio.sleep(0.01)
+
+
+async def test_who_is_refused_and_goes_on_sending_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, relay: Relay
+) -> None:
+    monkeypatch.setattr(connections, "_CLOSING", SOON)
+    async with connected(relay, NO_HTTP["rubbish"]) as (_, writer):
+        with pytest.raises(ConnectionError):
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.001)
+
+
 @pytest.mark.parametrize("pause", [False, True])
 async def test_a_body_that_breaks_is_refused_at_once(
     relay: Relay, pause: bool, caplog: pytest.LogCaptureFixture
