@@ -28,7 +28,8 @@ check: $(VENV)/ready-dev
 	$(IN) -m mypy
 
 coverage: $(VENV)/ready-dev
-	$(IN) -m pytest --cov --cov-fail-under=95
+	$(IN) -m coverage run -m pytest
+	$(IN) -m coverage report --fail-under=95
 
 format: $(VENV)/ready-dev
 	$(IN) -m ruff format .

@@ -1,7 +1,7 @@
 """What is installed is what is pinned: the lock files, and the environment that runs these tests."""
 
 import re
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import pytest
@@ -74,3 +74,16 @@ def test_what_is_locked_runs_these_tests(lock: str) -> None:
             assert requirement.specifier.contains(version(requirement.name)), requirement
         except PackageNotFoundError:
             assert requirement.name not in needed
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_no_locked_package_asks_for_extras_of_another(lock: str) -> None:
+    """Pip 23 looks for `name[extra]` past the lock, finds a newer version, and gives up."""
+    for one in pins(lock):
+        try:
+            wanted = [Requirement(words) for words in requires(one.name) or ()]
+        except PackageNotFoundError:
+            continue  # a tool that only maintainers have
+        for requirement in wanted:
+            here = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            assert not (here and requirement.extras), (one.name, requirement)
