@@ -11,7 +11,7 @@ from relay.frames import Limits
 from relay.keys import ClientKeys
 from relay.question import Policy
 from relay.redact import Redactor
-from relay.stream import Streams
+from relay.streams import Streams
 from relay.upstream import Upstream
 
 

@@ -1,23 +1,21 @@
 """The addresses of the relay: `POST /stream-ask`, `GET /healthz`, `GET /readyz`."""
 
-import asyncio
 import logging
 import re
-import warnings
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from aiohttp import BodyPartReader, HttpVersion11, MultipartReader, StreamReader, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 
-from relay import question
-from relay.errors import Code, RelayError
+from relay import body, question
+from relay.errors import RelayError
 from relay.frames import Answer, Limits
 from relay.middlewares import OWNER, request_id
 from relay.question import Policy, Question
 from relay.redact import Redactor
 from relay.refusals import as_json
 from relay.response import EventStreamResponse
-from relay.stream import RelayStream, Streams
+from relay.stream import RelayStream
+from relay.streams import Streams
 from relay.upstream import Upstream
 
 
@@ -36,36 +34,16 @@ REDACTOR: Final = web.AppKey("redactor", Redactor)
 UPSTREAM: Final = web.AppKey("upstream", Upstream)
 STREAMS: Final = web.AppKey("streams", Streams)
 
-_BODY_TIMEOUT: Final = 30.0
-_JSON: Final = "application/json"
-_URLENCODED: Final = "application/x-www-form-urlencoded"
-_MULTIPART: Final = "multipart/form-data"
-# Characters: parsing one of eight thousand would keep everybody waiting for a second.
-_MAX_CONTENT_TYPE: Final = 256
-# What aiohttp raises for a body that is broken in one of many ways, multipart above all.
-_BROKEN_BODY: Final = (
-    ValueError,
-    LookupError,
-    RuntimeError,
-    HttpProcessingError,
-    web.RequestPayloadError,
-)
 _TRACEPARENT: Final = re.compile(r"[0-9a-f-]{1,128}", re.ASCII)
 
 log = logging.getLogger(__name__)
 routes = web.RouteTableDef()
 
 
-async def _on_expect(request: web.Request) -> None:
-    """Ask for the body that the client waits to send, unless it is going to be refused for its size."""
-    if request.version == HttpVersion11 and not _is_too_large(request):
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-
-@routes.post("/stream-ask", expect_handler=_on_expect)
+@routes.post("/stream-ask", expect_handler=body.on_expect)
 async def stream_ask(request: web.Request) -> web.StreamResponse:
     """Ask, and stream the answer for as long as the client stays."""
-    asked = question.parse(await _fields(request), request.app[POLICY])
+    asked = question.parse(await body.fields(request), request.app[POLICY])
     if OWNER in request:
         asked = question.owned_by(asked, request[OWNER])
     streams = request.app[STREAMS]
@@ -109,71 +87,6 @@ async def readyz(request: web.Request) -> web.Response:
     except RelayError as error:
         return as_json(error, 503)
     return web.json_response({"status": "ok"})
-
-
-async def _fields(request: web.Request) -> dict[str, Any]:
-    """Read the body in either of its two kinds."""
-    kind, charset = _content_type(request)
-    if kind not in (_JSON, _URLENCODED, _MULTIPART):
-        raise _unsupported(f"Send the question as {_JSON}, or as a form.")
-    if charset.lower() not in ("utf-8", "utf8"):
-        raise _unsupported("The body must be UTF-8.")
-    if any(coding.lower() != "identity" for coding in request.headers.getall("Content-Encoding", ())):
-        raise _unsupported("The body must not be compressed.")
-    if _is_too_large(request):
-        raise web.HTTPRequestEntityTooLarge(request.client_max_size)
-    try:
-        async with asyncio.timeout(_BODY_TIMEOUT):
-            body = await request.read()
-        if kind == _MULTIPART:
-            return question.from_form(await _parts(request, body))
-    except TimeoutError:
-        message = f"The body did not arrive within {_BODY_TIMEOUT:g} seconds."
-        raise RelayError(Code.REQUEST_TIMEOUT, message) from None
-    except _BROKEN_BODY:
-        raise RelayError(Code.BAD_REQUEST, "The body cannot be read.") from None
-    return question.from_json(body) if kind == _JSON else question.from_urlencoded(body)
-
-
-def _content_type(request: web.Request) -> tuple[str, str]:
-    """Return the kind of the body and its charset; no kind for one that cannot be told."""
-    if not 0 < len(request.headers.get("Content-Type", "")) <= _MAX_CONTENT_TYPE:
-        return "", ""
-    try:
-        return request.content_type, request.charset or "utf-8"
-    except IndexError:  # of Python's own parser, at a parameter whose name ends with a star
-        return "", ""
-
-
-async def _parts(request: web.Request, body: bytes) -> list[tuple[str, object]]:
-    """Read a form in parts, all of which are here; a file is None. Raises what is in _BROKEN_BODY."""
-    if not body.startswith(b"--"):  # a megabyte of lines to skip would hold everybody up for seconds
-        raise RelayError(Code.BAD_REQUEST, "The body of such a form must begin with its boundary.")
-    content = StreamReader(request.protocol, len(body), loop=asyncio.get_running_loop())
-    content.feed_data(body)
-    content.feed_eof()
-    found: list[tuple[str, object]] = []
-    with warnings.catch_warnings():  # it warns of each odd header, and would remember every one
-        warnings.simplefilter("ignore")
-        async for part in MultipartReader(request.headers, content):
-            if not isinstance(part, BodyPartReader) or part.name is None:
-                raise ValueError("a part that is no field")
-            if len(found) == question.MAX_FORM_FIELDS:
-                raise question.too_many_fields()
-            text = None
-            if part.filename is None:
-                text = (await part.read(decode=True)).decode(part.get_charset("utf-8"))
-            found.append((part.name, text))
-    return found
-
-
-def _is_too_large(request: web.Request) -> bool:
-    """Whether the length that a body is said to have is over the limit; one without is counted."""
-    return (request.content_length or 0) > request.client_max_size
-
-
-def _unsupported(message: str) -> RelayError:
-    return RelayError(Code.UNSUPPORTED_MEDIA_TYPE, message)
 
 
 def _answer(app: web.Application, asked: Question) -> Answer:

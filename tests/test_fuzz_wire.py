@@ -20,9 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import relay.body
 import relay.connections
 import relay.frames
-import relay.handlers
 import relay.upstream
 from relay.errors import TABLE, Code
 from relay.handlers import STREAMS
@@ -41,7 +41,7 @@ LIMITS = [
     (relay.connections, "_LOOK", 0.01),
     (relay.connections, "_IDLE", 0.05),
     (relay.connections, "_HEAD", 0.2),
-    (relay.handlers, "_BODY_TIMEOUT", 0.2),
+    (relay.body, "_BODY_TIMEOUT", 0.2),
     (relay.frames, "GRACE", 0.1),
     (relay.upstream, "_ERROR_TIMEOUT", 0.1),
     (relay.upstream, "_PROBE_TIMEOUT", 0.5),

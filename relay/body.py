@@ -1,0 +1,97 @@
+"""The body of a request, read with a limit in time and size, as JSON or as a form."""
+
+import asyncio
+import warnings
+from typing import Any, Final
+
+from aiohttp import BodyPartReader, HttpVersion11, MultipartReader, StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from relay import question
+from relay.errors import Code, RelayError
+
+_BODY_TIMEOUT: Final = 30.0
+_JSON: Final = "application/json"
+_URLENCODED: Final = "application/x-www-form-urlencoded"
+_MULTIPART: Final = "multipart/form-data"
+# Characters: parsing one of eight thousand would keep everybody waiting for a second.
+_MAX_CONTENT_TYPE: Final = 256
+# What aiohttp raises for a body that is broken in one of many ways, multipart above all.
+_BROKEN_BODY: Final = (
+    ValueError,
+    LookupError,
+    RuntimeError,
+    HttpProcessingError,
+    web.RequestPayloadError,
+)
+
+
+async def on_expect(request: web.Request) -> None:
+    """Ask for the body that the client waits to send, unless it is going to be refused for its size."""
+    if request.version == HttpVersion11 and not _is_too_large(request):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+async def fields(request: web.Request) -> dict[str, Any]:
+    """Return the fields of a question, as JSON or a form has them. Raises RelayError."""
+    kind, charset = _content_type(request)
+    if kind not in (_JSON, _URLENCODED, _MULTIPART):
+        raise _unsupported(f"Send the question as {_JSON}, or as a form.")
+    if charset.lower() not in ("utf-8", "utf8"):
+        raise _unsupported("The body must be UTF-8.")
+    if any(coding.lower() != "identity" for coding in request.headers.getall("Content-Encoding", ())):
+        raise _unsupported("The body must not be compressed.")
+    if _is_too_large(request):
+        raise web.HTTPRequestEntityTooLarge(request.client_max_size)
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            body = await request.read()
+        if kind == _MULTIPART:
+            return question.from_form(await _parts(request, body))
+    except TimeoutError:
+        message = f"The body did not arrive within {_BODY_TIMEOUT:g} seconds."
+        raise RelayError(Code.REQUEST_TIMEOUT, message) from None
+    except _BROKEN_BODY:
+        raise RelayError(Code.BAD_REQUEST, "The body cannot be read.") from None
+    return question.from_json(body) if kind == _JSON else question.from_urlencoded(body)
+
+
+def _content_type(request: web.Request) -> tuple[str, str]:
+    """Return the kind of the body and its charset; no kind for one that cannot be told."""
+    if not 0 < len(request.headers.get("Content-Type", "")) <= _MAX_CONTENT_TYPE:
+        return "", ""
+    try:
+        return request.content_type, request.charset or "utf-8"
+    except IndexError:  # of Python's own parser, at a parameter whose name ends with a star
+        return "", ""
+
+
+async def _parts(request: web.Request, body: bytes) -> list[tuple[str, object]]:
+    """Read a form in parts, all of which are here; a file is None. Raises what is in _BROKEN_BODY."""
+    if not body.startswith(b"--"):  # a megabyte of lines to skip would hold everybody up for seconds
+        raise RelayError(Code.BAD_REQUEST, "The body of such a form must begin with its boundary.")
+    content = StreamReader(request.protocol, len(body), loop=asyncio.get_running_loop())
+    content.feed_data(body)
+    content.feed_eof()
+    found: list[tuple[str, object]] = []
+    with warnings.catch_warnings():  # it warns of each odd header, and would remember every one
+        warnings.simplefilter("ignore")
+        async for part in MultipartReader(request.headers, content):
+            if not isinstance(part, BodyPartReader) or part.name is None:
+                raise ValueError("a part that is no field")
+            if len(found) == question.MAX_FORM_FIELDS:
+                raise question.too_many_fields()
+            text = None
+            if part.filename is None:
+                text = (await part.read(decode=True)).decode(part.get_charset("utf-8"))
+            found.append((part.name, text))
+    return found
+
+
+def _is_too_large(request: web.Request) -> bool:
+    """Whether the length that a body is said to have is over the limit; one without is counted."""
+    return (request.content_length or 0) > request.client_max_size
+
+
+def _unsupported(message: str) -> RelayError:
+    return RelayError(Code.UNSUPPORTED_MEDIA_TYPE, message)
