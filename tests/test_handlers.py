@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from relay import handlers, middlewares
+from relay import middlewares
 from relay.access import AccessRules
 from relay.handlers import STREAMS
 from relay.keys import ClientKeys
@@ -362,7 +362,7 @@ async def test_another_method_is_told_the_right_one(
 async def test_a_body_that_does_not_come_is_not_waited_for(
     relay: Relay, monkeypatch: pytest.MonkeyPatch, kind: bytes
 ) -> None:
-    monkeypatch.setattr(handlers, "_BODY_TIMEOUT", 0.05)
+    monkeypatch.setattr("relay.body._BODY_TIMEOUT", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
     head = b"POST /stream-ask HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
     writer.write(head + kind + b'\r\n{"question":')
