@@ -119,6 +119,9 @@ class Settings(BaseModel):
         " between them",
     )
     relay_max_streams: int = Field(1000, ge=1, description="write a whole number, 1 or more")
+    relay_max_streams_per_key: int = Field(
+        0, ge=0, description="write a whole number, or 0 for no limit of its own"
+    )
     relay_max_connections: int = Field(
         default_factory=lambda given: 2 * given.get("relay_max_streams", 0) + 500,
         ge=1,
@@ -127,6 +130,9 @@ class Settings(BaseModel):
     relay_max_body_bytes: int = Field(1_048_576, ge=1024, description=BYTES)
     relay_heartbeat: float = Field(15, gt=0, description=SECONDS)
     relay_send_timeout: float = Field(30, gt=0, description=SECONDS)
+    relay_resume_window: float = Field(60, gt=0, description=SECONDS)
+    relay_resume_bytes: int = Field(4_194_304, ge=1024, description=BYTES)
+    relay_resume_total_bytes: int = Field(268_435_456, ge=1024, description=BYTES)
     relay_shutdown_grace: float = Field(
         10, ge=0, description="write a number of seconds, or 0 to end streams at once"
     )

@@ -11,6 +11,7 @@ from relay.frames import Limits
 from relay.keys import ClientKeys
 from relay.question import Policy
 from relay.redact import Redactor
+from relay.resumable import ResumableStreams
 from relay.streams import Streams
 from relay.upstream import Upstream
 
@@ -34,7 +35,14 @@ def create_app(settings: Settings) -> web.Application:
     )
     app[handlers.MAX_LINE_BYTES] = settings.anythingllm_max_line_bytes
     app[handlers.REDACTOR] = _redactor(settings)
-    app[handlers.STREAMS] = Streams(settings.relay_max_streams)
+    streams = Streams(settings.relay_max_streams, settings.relay_max_streams_per_key)
+    app[handlers.STREAMS] = streams
+    app[handlers.RESUMABLE] = ResumableStreams(
+        streams,
+        patience=settings.relay_resume_window,
+        stream_bytes=settings.relay_resume_bytes,
+        total_bytes=settings.relay_resume_total_bytes,
+    )
     client_keys = (key.get_secret_value() for key in settings.relay_api_keys)
     access = AccessRules(
         keys=ClientKeys(client_keys, settings.relay_api_keys_file),
@@ -47,6 +55,7 @@ def create_app(settings: Settings) -> web.Application:
     async def upstream(app: web.Application) -> AsyncIterator[None]:
         async with create_upstream(settings) as app[handlers.UPSTREAM]:
             yield
+            await app[handlers.RESUMABLE].close()
 
     app.cleanup_ctx.append(upstream)
     return app

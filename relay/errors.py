@@ -19,12 +19,17 @@ class Code(StrEnum):
     FORBIDDEN_HOST = "forbidden_host"
     FORBIDDEN_WORKSPACE = "forbidden_workspace"
     NOT_FOUND = "not_found"
+    UNKNOWN_STREAM = "unknown_stream"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     REQUEST_TIMEOUT = "request_timeout"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    EVENTS_GONE = "events_gone"
     TOO_LARGE = "too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     TOO_MANY_STREAMS = "too_many_streams"
+    TOO_MANY_READERS = "too_many_readers"
+    RESUME_UNAVAILABLE = "resume_unavailable"
 
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
@@ -53,12 +58,17 @@ TABLE: Final[Mapping[Code, Verdict]] = {
     Code.FORBIDDEN_HOST: Verdict(403, retryable=False),
     Code.FORBIDDEN_WORKSPACE: Verdict(403, retryable=False),
     Code.NOT_FOUND: Verdict(404, retryable=False),
+    Code.UNKNOWN_STREAM: Verdict(404, retryable=False),
     Code.METHOD_NOT_ALLOWED: Verdict(405, retryable=False),
     Code.REQUEST_TIMEOUT: Verdict(408, retryable=True),
+    Code.IDEMPOTENCY_CONFLICT: Verdict(409, retryable=False),
+    Code.EVENTS_GONE: Verdict(410, retryable=False),
     Code.TOO_LARGE: Verdict(413, retryable=False),
     Code.UNSUPPORTED_MEDIA_TYPE: Verdict(415, retryable=False),
     Code.TOO_MANY_CONNECTIONS: Verdict(503, retryable=True),
     Code.TOO_MANY_STREAMS: Verdict(503, retryable=True),
+    Code.TOO_MANY_READERS: Verdict(503, retryable=True),
+    Code.RESUME_UNAVAILABLE: Verdict(503, retryable=True),
     Code.UPSTREAM_UNREACHABLE: Verdict(None, retryable=True),
     Code.UPSTREAM_TIMEOUT: Verdict(None, retryable=True),
     Code.UPSTREAM_UNAUTHORIZED: Verdict(None, retryable=False),
@@ -75,7 +85,7 @@ TABLE: Final[Mapping[Code, Verdict]] = {
 class RelayError(Exception):
     """Something went wrong that a person is told about, in a sentence.
 
-    `retryable` follows the table unless the case knows better (a provider's 429, say).
+    `status` and `retryable` follow the table unless the case knows better (a provider's 429, say).
     `headers` go out with a refusal (`Retry-After`, `Allow`).
     """
 
@@ -84,11 +94,13 @@ class RelayError(Exception):
         code: Code,
         message: str,
         *,
+        status: int | None = None,
         retryable: bool | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.status = TABLE[code].status if status is None else status
         self.retryable = TABLE[code].retryable if retryable is None else retryable
         self.headers = headers or {}

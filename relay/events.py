@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Reason = Literal["complete", "error", "shutdown"]
+Reason = Literal["complete", "error", "cancelled", "shutdown"]
 
 OutputKind = Literal["file", "chart", "scheduled_job", "other"]
 

@@ -134,6 +134,10 @@ class Answer:
         told = Error(error.message, error.code, error.retryable)
         return [*self._held_back(), told, self._final_end(reason)]
 
+    def stop(self, reason: Reason) -> list[Event]:
+        """Somebody ended the answer who may: that is no failure."""
+        return [] if self.ended else [*self._held_back(), self._final_end(reason)]
+
     def _end(self, reason: Reason) -> list[Event]:
         if self.ended:
             return []

@@ -1,22 +1,26 @@
-"""The addresses of the relay: `POST /stream-ask`, `GET /healthz`, `GET /readyz`."""
+"""The addresses of the relay."""
 
 import logging
 import re
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol
 
 from aiohttp import web
 
 from relay import body, question
-from relay.errors import RelayError
+from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
 from relay.middlewares import OWNER, request_id
+from relay.pipe import Pipe
 from relay.question import Policy, Question
 from relay.redact import Redactor
 from relay.refusals import as_json
 from relay.response import EventStreamResponse
-from relay.stream import RelayStream
+from relay.resumable import Asked, ResumableStream, ResumableStreams
+from relay.stream import Outlet, RelayStream
 from relay.streams import Streams
 from relay.upstream import Upstream
+from relay.window import EventsGone
 
 
 class Timing(NamedTuple):
@@ -33,43 +37,48 @@ MAX_LINE_BYTES: Final = web.AppKey("max_line_bytes", int)
 REDACTOR: Final = web.AppKey("redactor", Redactor)
 UPSTREAM: Final = web.AppKey("upstream", Upstream)
 STREAMS: Final = web.AppKey("streams", Streams)
+RESUMABLE: Final = web.AppKey("resumable", ResumableStreams)
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f-]{1,128}", re.ASCII)
+_IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,200}", re.ASCII)
+_EVENT_ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 log = logging.getLogger(__name__)
 routes = web.RouteTableDef()
 
 
+class Readable(Protocol):
+    """Gives the events of a stream to one reader."""
+
+    async def read(self) -> bytes:
+        """Return encoded events, or wait for some; empty after the last one."""
+
+
 @routes.post("/stream-ask", expect_handler=body.on_expect)
 async def stream_ask(request: web.Request) -> web.StreamResponse:
-    """Ask, and stream the answer for as long as the client stays."""
+    """Ask, and stream the answer: for as long as the client stays, or for whoever comes back."""
+    key = _idempotency_key(request)
     asked = question.parse(await body.fields(request), request.app[POLICY])
     if OWNER in request:
         asked = question.owned_by(asked, request[OWNER])
-    streams = request.app[STREAMS]
-    streams.admit()
-    stream = RelayStream(request.app[UPSTREAM], asked, _answer(request.app, asked), _trace(request))
-    timing = request.app[TIMING]
-    response = EventStreamResponse(heartbeat=timing.heartbeat, send_timeout=timing.send_timeout)
-    try:
-        with streams.running(stream):
-            await _deliver(stream, request, response)
-    except ConnectionResetError:
-        # The client left. If it closed one side only, what it does not take would keep it open.
-        if request.transport is not None:
-            request.transport.abort()
-    finally:
-        _log_end(request, stream, response)
-    return response
+    if key is None and not asked.resumable:
+        return await _answer(request, asked)
+    return await _follow(request, _resumable(request, asked, key), after=0)
 
 
-async def _deliver(stream: RelayStream, request: web.Request, response: EventStreamResponse) -> None:
-    async with stream:
-        await response.prepare(request)
-        async with response:
-            while events := await stream.read():
-                await response.write(events)
-            await response.finish()
+@routes.get("/streams/{id}", allow_head=False)
+async def follow(request: web.Request) -> web.StreamResponse:
+    """Go on with a resumable stream where its reader was cut off, or read it from the start."""
+    held = request.app[RESUMABLE].find(request.match_info["id"], request.get(OWNER))
+    return await _follow(request, held, _event_id(request))
+
+
+@routes.delete("/streams/{id}")
+async def cancel(request: web.Request) -> web.Response:
+    """Stop a resumable stream, for all its readers."""
+    resumable = request.app[RESUMABLE]
+    await resumable.cancel(resumable.find(request.match_info["id"], request.get(OWNER)))
+    return web.Response(status=204)
 
 
 @routes.get("/healthz", allow_head=False)
@@ -89,8 +98,76 @@ async def readyz(request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
 
 
-def _answer(app: web.Application, asked: Question) -> Answer:
-    return Answer(
+async def _answer(request: web.Request, asked: Question) -> web.StreamResponse:
+    """Stream an answer that belongs to its one reader."""
+    streams = request.app[STREAMS]
+    pipe = Pipe()
+    stream = _stream(request, asked, pipe)
+    response = _event_stream(request)
+    streams.admit(stream, request.get(OWNER))
+    try:
+        async with stream:
+            await _deliver(pipe, request, response)
+    except ConnectionResetError:
+        _let_go(request)
+    finally:
+        streams.release(stream)
+        outcome = stream.outcome if pipe.drained else "left"
+        _log_end(request_id(request), stream, "stuck" if response.stuck else outcome)
+    return response
+
+
+def _resumable(request: web.Request, asked: Question, key: str | None) -> ResumableStream:
+    """Return the stream that was asked for with the same key before, or begin one."""
+    resumable, owner = request.app[RESUMABLE], request.get(OWNER)
+    before = None if key is None else Asked(key, asked.digest())
+    if before is not None and (held := resumable.find_asked(before, owner)) is not None:
+        return held
+
+    def make(window: Outlet) -> RelayStream:
+        return _stream(request, asked, window, numbered=True)
+
+    return resumable.open(make, owner=owner, asked=before, ended=_logging_end(request_id(request)))
+
+
+async def _follow(request: web.Request, held: ResumableStream, after: int) -> web.StreamResponse:
+    """Stream the events of a resumable stream that come after this one."""
+    if not await held.has_more(after):
+        return web.Response(status=204)
+    response = _event_stream(request)
+    response.headers["X-Stream-ID"] = held.id
+    with request.app[STREAMS].serving(), held.reading(after) as reader:
+        try:
+            await _deliver(reader, request, response)
+        except (ConnectionResetError, EventsGone) as error:
+            _let_go(request)
+            fields = {"id": request_id(request)}
+            if isinstance(error, EventsGone):
+                log.info("a reader fell behind and was dropped", extra={"fields": fields})
+            elif response.stuck:
+                log.info("a reader was stuck and was dropped", extra={"fields": fields})
+    return response
+
+
+async def _deliver(source: Readable, request: web.Request, response: EventStreamResponse) -> None:
+    await response.prepare(request)
+    async with response:
+        while events := await source.read():
+            await response.write(events)
+        await response.finish()
+
+
+def _let_go(request: web.Request) -> None:
+    """Close the connection now: the client left, perhaps on one side only, or has to."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
+def _stream(
+    request: web.Request, asked: Question, outlet: Outlet, *, numbered: bool = False
+) -> RelayStream:
+    app = request.app
+    answer = Answer(
         format=asked.format,
         reasoning=asked.reasoning,
         sources=asked.sources,
@@ -98,23 +175,54 @@ def _answer(app: web.Application, asked: Question) -> Answer:
         max_line_bytes=app[MAX_LINE_BYTES],
         redactor=app[REDACTOR],
     )
-
-
-def _trace(request: web.Request) -> dict[str, str]:
     traceparent = request.headers.get("traceparent", "")
-    return {"traceparent": traceparent} if _TRACEPARENT.fullmatch(traceparent) else {}
+    headers = {"traceparent": traceparent} if _TRACEPARENT.fullmatch(traceparent) else None
+    return RelayStream(app[UPSTREAM], asked, answer, outlet, headers=headers, numbered=numbered)
 
 
-def _log_end(request: web.Request, stream: RelayStream, response: EventStreamResponse) -> None:
+def _event_stream(request: web.Request) -> EventStreamResponse:
+    timing = request.app[TIMING]
+    return EventStreamResponse(
+        heartbeat=timing.heartbeat,
+        send_timeout=timing.send_timeout,
+        last=request.app[STREAMS].draining,
+    )
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        message = "`Idempotency-Key` must be 1 to 200 visible ASCII characters."
+        raise RelayError(Code.BAD_REQUEST, message)
+    return key
+
+
+def _event_id(request: web.Request) -> int:
+    """Return the id of the last event that the reader has; 0 if it has none."""
+    name, given = "Last-Event-ID", request.headers.get("Last-Event-ID")
+    if not given:
+        name, given = "after", request.query.get("after")
+    if not given:
+        return 0
+    if not _EVENT_ID.fullmatch(given):
+        raise RelayError(Code.BAD_REQUEST, f"`{name}` must be the id of an event, a number.")
+    return int(given)
+
+
+def _logging_end(id_: str) -> Callable[[RelayStream], None]:
+    """Return what logs the end of a resumable stream, whose request may be over by then."""
+    return lambda stream: _log_end(id_, stream, stream.outcome or "left")
+
+
+def _log_end(id_: str, stream: RelayStream, outcome: str | None) -> None:
     """One line a stream; neither the question nor the answer is in it."""
     if stream.fault is not None:
-        id_only = {"fields": {"id": request_id(request)}}
+        id_only = {"fields": {"id": id_}}
         log.error("the relay failed in mid-answer", exc_info=stream.fault, extra=id_only)
-    outcome = stream.outcome if stream.delivered else "left"
     first = stream.first_event_after
-    fields = {
-        "id": request_id(request),
-        "outcome": "stuck" if response.stuck else outcome,
+    fields: dict[str, Any] = {
+        "id": id_,
+        "outcome": outcome,
         "events": stream.events,
         "bytes": stream.bytes,
         "first_event_s": None if first is None else round(first, 3),

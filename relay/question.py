@@ -1,5 +1,6 @@
 """What a client may ask: the body of `POST /stream-ask` (docs/protocol.md, "Asking")."""
 
+import hashlib
 import hmac
 import json
 import re
@@ -21,6 +22,7 @@ _CALLS_AGENT: Final = re.compile(r"[\s\ufeff]*@agent")
 _ATTACHMENT: Final = ("name", "mime", "contentString")
 MAX_FORM_FIELDS: Final = 100
 _LONGEST_NAME: Final = 40
+_BOOLEANS: Final = {"reset", "resumable"}
 _FORM_BOOLEANS: Final = {"true": True, "1": True, "on": True, "false": False, "0": False}
 _Choice = TypeVar("_Choice", bound=str)
 
@@ -47,6 +49,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: Handling
     sources: SourceDetail
     format: Format
+    resumable: bool
+
+    def digest(self) -> bytes:
+        """Return what tells it from every other question, in 32 bytes."""
+        return hashlib.sha256(msgspec.json.encode(self)).digest()
 
     def body(self) -> dict[str, Any]:
         """Return what AnythingLLM is asked, as it wants it."""
@@ -118,8 +125,8 @@ def from_form(items: Iterable[tuple[str, object]]) -> dict[str, Any]:
             raise _bad(f"`{_shown(name)}` is there twice.")
         fields[name] = value
     fields = {name: value for name, value in fields.items() if value}  # a page sends empty inputs too
-    if "reset" in fields:
-        fields["reset"] = _FORM_BOOLEANS.get(fields["reset"].lower(), fields["reset"])
+    for name in _BOOLEANS & fields.keys():
+        fields[name] = _FORM_BOOLEANS.get(fields[name].lower(), fields[name])
     if "attachments" in fields:
         fields["attachments"] = _attachments_of_form(fields["attachments"])
     return fields
@@ -159,6 +166,7 @@ def parse(fields: Mapping[str, Any], policy: Policy) -> Question:
         reasoning=_choice(fields, "reasoning", Handling, "inline"),
         sources=_choice(fields, "sources", SourceDetail, "titles" if plain else "full"),
         format=format_,
+        resumable=_boolean(fields, "resumable"),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
-from relay.errors import TABLE, Code, RelayError
+from relay.errors import Code, RelayError
 
 # The library's own would tell its version, and Python's.
 SERVER: Final = "relay"
@@ -14,7 +14,7 @@ SERVER: Final = "relay"
 def as_json(refusal: RelayError, status: int | None = None) -> web.Response:
     """Return what tells a refusal, with the status of its code unless another is given."""
     told = {"error": refusal.message, "code": refusal.code}
-    status = status or TABLE[refusal.code].status or 500
+    status = status or refusal.status or 500
     return web.json_response(told, status=status, headers=refusal.headers)
 
 

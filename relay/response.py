@@ -31,15 +31,16 @@ class EventStreamResponse(EventSourceResponse):
 
     Writes events that are encoded already; sends a comment after `heartbeat` seconds without any
     event; aborts the connection of a client that took no byte for `send_timeout` seconds. A slow
-    client that takes a few is waited for.
+    client that takes a few is waited for. The connection closes after the `last` response.
     """
 
-    def __init__(self, *, heartbeat: float, send_timeout: float) -> None:
+    def __init__(self, *, heartbeat: float, send_timeout: float, last: bool = False) -> None:
         # Its own send_timeout would have the kernel cut the connection, and the log could not say why.
         super().__init__(allow_all_methods=True, send_timeout=None)
         self.headers.update(_HEADERS)
         self._heartbeat = heartbeat
         self._patience = send_timeout
+        self._last = last
         self._behind = asyncio.Event()  # set once the client may be
         self._ended = False
         self.stuck = False  # whether the client was given up
@@ -49,7 +50,7 @@ class EventStreamResponse(EventSourceResponse):
         if self.prepared:
             return await super().prepare(request)
         # HTTP/1.0 has no chunks: only the end of the connection tells the end of the stream.
-        if not request.keep_alive or request.version < HttpVersion11:
+        if self._last or not request.keep_alive or request.version < HttpVersion11:
             self.headers["Connection"] = "close"
             self.force_close()
         self._loop = asyncio.get_running_loop()

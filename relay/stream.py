@@ -1,8 +1,8 @@
-"""One answer on its way: a producer reads AnythingLLM and fills it, a reader empties it."""
+"""One answer on its way: AnythingLLM is read, and what it says goes to an outlet."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final, Self
+from typing import Any, Protocol, Self
 
 from relay import sse
 from relay.errors import Code, RelayError
@@ -11,15 +11,22 @@ from relay.frames import Answer
 from relay.question import Question
 from relay.upstream import Reply, Upstream
 
-# Encoded bytes that may wait for the reader before AnythingLLM is read no further.
-_HIGH_WATER: Final = 64 * 1024
+
+class Outlet(Protocol):
+    """Takes the events of a stream for its readers: a relay.pipe.Pipe or a relay.window.Window."""
+
+    async def append(self, events: Sequence[bytes]) -> None:
+        """Take events; may wait until there is room for more."""
+
+    async def end(self) -> None:
+        """Learn that no more events come."""
 
 
 class RelayStream:
-    """Asks one question, and holds what was answered until it is read.
+    """Asks one question, and puts every event of the answer, encoded once, into its outlet.
 
-    Use it as an async context manager: entering asks, leaving stops the asking and closes the
-    connection to AnythingLLM. AnythingLLM is read only as fast as the one reader reads.
+    AnythingLLM is read only as fast as the outlet takes. With `numbered`, the events have the ids 1, 2,
+    3 ... Runs once.
     """
 
     def __init__(
@@ -27,26 +34,34 @@ class RelayStream:
         upstream: Upstream,
         question: Question,
         answer: Answer,
+        outlet: Outlet,
+        *,
         headers: Mapping[str, str] | None = None,
+        numbered: bool = False,
     ) -> None:
         self._upstream = upstream
         self._question = question
         self._answer = answer
+        self._outlet = outlet
         self._headers = headers
-        self._waiting: list[bytes] = []
-        self._size = 0
-        self._readable = asyncio.Event()
-        self._writable = asyncio.Event()
+        self._numbered = numbered
+        self._task: asyncio.Task[Any] | None = None
+        self._stopped: list[Event] | None = None  # the events of an end from outside
         self._made_at = asyncio.get_running_loop().time()
         self.events = 0
         self.bytes = 0
         self.first_event_after: float | None = None  # seconds
         self.outcome: str | None = None  # once ended: a reason, or an error's code
-        self.delivered = False  # whether the reader took the end
         self.fault: Exception | None = None  # ours, if that ended it
 
+    @property
+    def age(self) -> float:
+        """Seconds since it was made."""
+        return asyncio.get_running_loop().time() - self._made_at
+
     async def __aenter__(self) -> Self:
-        self._producer = asyncio.create_task(self._produce())
+        """Run beside the one reader, until it leaves."""
+        self._producer = asyncio.create_task(self.run())
         return self
 
     async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
@@ -59,52 +74,57 @@ class RelayStream:
             await asyncio.wait([self._producer])
             raise
 
-    @property
-    def age(self) -> float:
-        """Seconds since it was made."""
-        return asyncio.get_running_loop().time() - self._made_at
+    async def run(self) -> None:
+        """Ask, and return when the whole answer is in the outlet.
 
-    async def read(self) -> bytes:
-        """Return all events that wait, encoded, or wait for some; empty after the last one."""
-        await self._readable.wait()
-        data = b"".join(self._waiting)
-        self.delivered = not data
-        self._waiting.clear()
-        self._size = 0
-        if self.outcome is None:
-            self._readable.clear()
-        self._writable.set()
-        return data
-
-    def stop(self, error: RelayError, reason: Reason) -> None:
-        """End the answer now, from outside; its reader is told."""
-        self._publish(self._answer.fail(error, reason))
-        self._producer.cancel()
-
-    def _publish(self, events: Sequence[Event]) -> None:
-        if not events or self.outcome is not None:
-            return
-        data = b"".join([sse.encode(to_json(event), event=name_of(event)) for event in events])
-        if self.first_event_after is None:
-            self.first_event_after = self.age
-        if isinstance(end := events[-1], FinalEnd):
-            error = events[-2] if len(events) > 1 else None
-            self.outcome = error.code if isinstance(error, Error) else end.reason
-        self._waiting.append(data)
-        self._size += len(data)
-        self.events += len(events)
-        self.bytes += len(data)
-        self._readable.set()
-
-    async def _produce(self) -> None:
+        Cancelling it closes the connection to AnythingLLM, and leaves the answer without an end.
+        """
+        self._task = asyncio.current_task()
         try:
-            self._publish(await self._ask())
+            await self._publish(await self._ask_until_stopped())
         except Exception as fault:
             # Whatever broke may be in what the answer holds, so its end is told without that.
             self.fault = fault
             message = "The relay itself failed; its log says why."
             error = Error(message, Code.INTERNAL, retryable=False)
-            self._publish([error, FinalEnd("error", [], {}, None, 0)])
+            await self._publish([error, FinalEnd("error", [], {}, None, 0)])
+
+    def stop(self, reason: Reason, error: RelayError | None = None) -> None:
+        """End the answer now, from outside; its readers are told. Does nothing once it has ended."""
+        if self.outcome is not None or self._stopped is not None:
+            return
+        self._stopped = self._answer.stop(reason) if error is None else self._answer.fail(error, reason)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _publish(self, events: Sequence[Event]) -> None:
+        if not events or self.outcome is not None:
+            return
+        data = [self._encoded(event, number) for number, event in enumerate(events, self.events + 1)]
+        if self.first_event_after is None:
+            self.first_event_after = self.age
+        self.events += len(events)
+        self.bytes += sum(map(len, data))
+        if isinstance(end := events[-1], FinalEnd):
+            error = events[-2] if len(events) > 1 else None
+            self.outcome = error.code if isinstance(error, Error) else end.reason
+        await self._outlet.append(data)
+        if self.outcome is not None:
+            await self._outlet.end()
+
+    def _encoded(self, event: Event, number: int) -> bytes:
+        return sse.encode(to_json(event), event=name_of(event), id=str(number) if self._numbered else "")
+
+    async def _ask_until_stopped(self) -> list[Event]:
+        if self._stopped is not None:
+            return self._stopped
+        try:
+            return await self._ask()
+        except asyncio.CancelledError:
+            # Our own, of `stop`, ends here, as that of asyncio.timeout() does; anyone else's goes on.
+            if self._stopped is None or (self._task is not None and self._task.uncancel()):
+                raise
+            return self._stopped
 
     async def _ask(self) -> list[Event]:
         """Publish what AnythingLLM answers; return the end, if something else than a frame brings it."""
@@ -115,7 +135,6 @@ class RelayStream:
             ):
                 while not self._answer.ended:
                     await self._step(reply, silence)
-                silence.reschedule(None)
                 await reply.finish()
         except TimeoutError:
             return self._answer.timeout()
@@ -126,12 +145,10 @@ class RelayStream:
     async def _step(self, reply: Reply, silence: asyncio.Timeout) -> None:
         heard = self._answer.frames
         data = await reply.read()
-        self._publish(self._answer.feed(data) if data else self._answer.eof())
-        waited = self._size > _HIGH_WATER
-        if waited:
+        events = self._answer.feed(data) if data else self._answer.eof()
+        if events or self._answer.frames != heard:
             silence.reschedule(None)  # AnythingLLM is not silent while it is us who do not read
-            self._writable.clear()
-            await self._writable.wait()
-        if waited or self._answer.frames != heard:
-            limit = self._answer.limit
-            silence.reschedule(None if limit is None else asyncio.get_running_loop().time() + limit)
+            await self._publish(events)
+            limit = None if self._answer.ended else self._answer.limit
+            if limit is not None:
+                silence.reschedule(asyncio.get_running_loop().time() + limit)

@@ -1,6 +1,7 @@
 """The streams that run now: how many there may be, and how they end when the relay stops."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -13,16 +14,28 @@ _GOODBYE: Final = 2.0
 
 
 class Streams:
-    """The streams that run now: at most so many, and none once a drain began."""
+    """The answers that run and the readers that are served; none is added once a drain began.
 
-    def __init__(self, limit: int) -> None:
+    At most `limit` answers run, of which `per_owner` for one key; 0 is no limit of its own.
+    """
+
+    def __init__(self, limit: int, per_owner: int = 0) -> None:
         self._limit = limit
-        self._running: set[RelayStream] = set()
+        self._per_owner = per_owner
+        self._running: dict[RelayStream, bytes | None] = {}  # with their owners
+        self._of_owner: Counter[bytes] = Counter()
+        self._readers = 0
         self._none_left = asyncio.Event()
         self._drain_ends_at: float | None = None
 
     def __len__(self) -> int:
+        """Return how many answers run."""
         return len(self._running)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the relay is about to stop."""
+        return self._drain_ends_at is not None
 
     def refuse_if_draining(self) -> None:
         """Raise RelayError (shutting_down) once the relay is about to stop."""
@@ -30,43 +43,65 @@ class Streams:
             left = max(1, round(self._drain_ends_at - asyncio.get_running_loop().time()))
             raise _shutting_down({"Retry-After": str(left)})
 
-    def admit(self) -> None:
-        """Raise RelayError (too_many_streams, shutting_down) unless a further stream may begin."""
+    def admit(self, stream: RelayStream, owner: bytes | None = None) -> None:
+        """Count a new answer until it is released.
+
+        Raises RelayError (too_many_streams, shutting_down).
+        """
         self.refuse_if_draining()
         if len(self._running) >= self._limit:
-            message = (
-                f"{self._limit} answers are running, which is the limit (RELAY_MAX_STREAMS); try again."
-            )
-            raise RelayError(Code.TOO_MANY_STREAMS, message, headers={"Retry-After": "1"})
+            raise _too_many(f"{self._limit} answers are running", "RELAY_MAX_STREAMS")
+        if owner is not None:
+            if self._per_owner and self._of_owner[owner] >= self._per_owner:
+                what = f"{self._per_owner} answers are running for this key"
+                raise _too_many(what, "RELAY_MAX_STREAMS_PER_KEY", status=429)
+            self._of_owner[owner] += 1
+        self._running[stream] = owner
+
+    def release(self, stream: RelayStream) -> None:
+        """Note that an answer runs no more."""
+        owner = self._running.pop(stream)
+        if owner is not None:
+            self._of_owner[owner] -= 1
+            if not self._of_owner[owner]:
+                del self._of_owner[owner]
+        self._look_for_the_last()
 
     @contextmanager
-    def running(self, stream: RelayStream) -> Iterator[None]:
-        """Count the stream for as long as the context lasts."""
-        self._running.add(stream)
+    def serving(self) -> Iterator[None]:
+        """Count a reader for as long as the context lasts."""
+        self._readers += 1
         try:
             yield
         finally:
-            self._running.discard(stream)
-            if not self._running:
-                self._none_left.set()
+            self._readers -= 1
+            self._look_for_the_last()
 
     async def drain(self, grace: float) -> None:
-        """Let no new stream begin, give the others `grace` seconds, then tell each that it ends."""
+        """Let no new answer begin, give the others `grace` seconds, then tell each that it ends."""
         self._drain_ends_at = asyncio.get_running_loop().time() + grace
         await self._wait_for_none(grace)
-        for stream in self._running:
-            stream.stop(_shutting_down(), "shutdown")
+        for stream in tuple(self._running):
+            stream.stop("shutdown", _shutting_down())
         await self._wait_for_none(_GOODBYE)
 
     async def _wait_for_none(self, seconds: float) -> None:
         self._none_left.clear()
-        if not self._running:
-            return
+        self._look_for_the_last()
         try:
             async with asyncio.timeout(seconds):
                 await self._none_left.wait()
         except TimeoutError:
             pass  # the caller goes on without them
+
+    def _look_for_the_last(self) -> None:
+        if not self._running and not self._readers:
+            self._none_left.set()
+
+
+def _too_many(what: str, setting: str, status: int | None = None) -> RelayError:
+    message = f"{what}, which is the limit ({setting}); try again."
+    return RelayError(Code.TOO_MANY_STREAMS, message, status=status, headers={"Retry-After": "1"})
 
 
 def _shutting_down(headers: Mapping[str, str] | None = None) -> RelayError:

@@ -30,6 +30,7 @@ QUESTION = Question(
     reasoning="inline",
     sources="titles",
     format="events",
+    resumable=False,
 )
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 7\r\n\r\ndata: 1"
 
