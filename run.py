@@ -11,11 +11,14 @@ from config.settings import Settings, SettingsError, load
 from relay import logs
 from relay.app import create_app, create_upstream
 from relay.check import check
-from relay.server import CannotListen, serve
+from relay.server import serve
+from relay.sockets import CannotListen, raise_descriptor_limit
 from relay.standin import StandIn
 
 UPSTREAM_FAILED: Final = 1
 SETTINGS_FAILED: Final = 2
+# Open files besides those of clients and streams: listening sockets, log, probes, event loop.
+SPARE_DESCRIPTORS: Final = 64
 INTERRUPTED: Final = 130  # a check by Ctrl-C, as a shell says it
 
 
@@ -81,6 +84,9 @@ async def _demo(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> int:
+    if (warning := _too_few_descriptors(settings)) is not None:
+        print(f"Warning: {warning}", file=sys.stderr)
+
     def ready(url: str) -> None:
         key = ' -H "Authorization: Bearer KEY"' if settings.relay_api_keys else ""
         print(f"AnythingLLM  {settings.anythingllm_base_url}, {settings.anythingllm_workspace_slug}")
@@ -93,10 +99,22 @@ async def _serve(settings: Settings) -> int:
         settings.relay_host,
         settings.relay_port,
         max_connections=settings.relay_max_connections,
+        send_timeout=settings.relay_send_timeout,
         grace=settings.relay_shutdown_grace,
         ready=ready,
     )
     return 0
+
+
+def _too_few_descriptors(settings: Settings) -> str | None:
+    limit = raise_descriptor_limit()
+    needed = settings.relay_max_connections + settings.relay_max_streams + SPARE_DESCRIPTORS
+    if limit is None or limit >= needed:
+        return None
+    return (
+        f"RELAY_MAX_CONNECTIONS and RELAY_MAX_STREAMS may need {needed} open files, and this process may"
+        f" have {limit}; raise its limit (ulimit -n, LimitNOFILE=), or lower the settings"
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from relay.errors import Code, RelayError
 from relay.question import SLUG, Question
 from relay.redact import Redactor
+from relay.sockets import to_anythingllm
 
 # Node closes an idle connection after 5 s (recorded); well below that, ours is never the loser.
 _KEEPALIVE: Final = 2.0
@@ -116,12 +117,16 @@ class Upstream:
 
     async def __aenter__(self) -> Self:
         self._session = self._open_session(
-            aiohttp.TCPConnector(limit=self._max_streams, keepalive_timeout=_KEEPALIVE),
+            aiohttp.TCPConnector(
+                limit=self._max_streams, keepalive_timeout=_KEEPALIVE, socket_factory=to_anythingllm
+            ),
             [_Fate.tracing()],
             _Request,
         )
         # For the one retry, and for probes, which must not wait for a stream's connection.
-        self._fresh = self._open_session(aiohttp.TCPConnector(limit=0, force_close=True))
+        self._fresh = self._open_session(
+            aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=to_anythingllm)
+        )
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

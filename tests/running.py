@@ -15,6 +15,7 @@ from config.settings import Settings
 from relay.app import create_app
 from relay.handlers import STREAMS
 from relay.server import Runner
+from relay.sockets import listen
 from relay.sse import Decoder
 from relay.standin import KEY, WORKSPACE
 
@@ -114,7 +115,7 @@ class Relay:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        (listening,) = listen("127.0.0.1", 0, self.settings.relay_send_timeout)
         if self._send_buffer:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
         await web.SockSite(self._runner, listening, backlog=1024).start()

@@ -253,6 +253,21 @@ async def test_unknown_name_is_a_warning(start: Start) -> None:
     assert "RELAY_LOG_LEVLE is not a setting (did you mean RELAY_LOG_LEVEL?)" in program.err
 
 
+async def test_more_open_files_than_there_may_be_is_a_warning(start: Start, tmp_path: Path) -> None:
+    """With the settings that ask for them, and what to do. Below that there is none."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 1000))"
+    )
+    few = await start("--demo", PYTHONPATH=str(tmp_path))
+    enough = await start(
+        "--demo", PYTHONPATH=str(tmp_path), RELAY_MAX_STREAMS="300", RELAY_MAX_CONNECTIONS="600"
+    )
+    assert await few.stop() == 0
+    assert "may need 3564 open files, and this process may have 1000" in few.err
+    assert await enough.stop() == 0
+    assert "Warning" not in enough.err
+
+
 # --check
 
 
@@ -421,23 +436,10 @@ async def test_second_signal_exits_at_once(relay: Start, number: signal.Signals)
     assert "Traceback" not in program.err
 
 
-# What a program imports at its start: a kernel that holds no answer for a slow reader.
-SMALL_KERNEL: Final = """
-import socket
-create_server = socket.create_server
-def create_small_server(*args, **kwargs):
-    server = create_server(*args, **kwargs)
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    return server
-socket.create_server = create_small_server
-"""
-
-
-async def test_slow_reader_gets_the_whole_answer(relay: Start, tmp_path: Path) -> None:
+async def test_slow_reader_gets_the_whole_answer(relay: Start) -> None:
     """An answer that AnythingLLM ended before the stop is delivered whole, as the client reads it."""
-    (tmp_path / "sitecustomize.py").write_text(SMALL_KERNEL)
-    program = await relay(RELAY_SHUTDOWN_GRACE="50", PYTHONPATH=str(tmp_path))
-    async with bare_ask(program, "!line=50000") as reader:
+    program = await relay(RELAY_SHUTDOWN_GRACE="50")
+    async with bare_ask(program, "!line=500000") as reader:
         await reader.readuntil(b"xxxx")
         program.signal(signal.SIGTERM)
         await program.logs("stopping open_streams=1")
@@ -447,11 +449,10 @@ async def test_slow_reader_gets_the_whole_answer(relay: Start, tmp_path: Path) -
     assert await program.ended() == 0
 
 
-async def test_stuck_reader_does_not_hold_it(relay: Start, tmp_path: Path) -> None:
+async def test_stuck_reader_does_not_hold_it(relay: Start) -> None:
     """A client that never reads its answer delays the stop no longer than the grace allows."""
-    (tmp_path / "sitecustomize.py").write_text(SMALL_KERNEL)
-    program = await relay(RELAY_SHUTDOWN_GRACE="0", PYTHONPATH=str(tmp_path))
-    async with bare_ask(program, "!line=50000") as reader:
+    program = await relay(RELAY_SHUTDOWN_GRACE="0")
+    async with bare_ask(program, "!line=500000") as reader:
         await reader.readuntil(b"xxxx")
         assert await program.stop() == 0
 
