@@ -9,6 +9,7 @@ from relay import handlers, middlewares
 from relay.access import AccessRules
 from relay.frames import Limits
 from relay.keys import ClientKeys
+from relay.metrics import Metrics
 from relay.question import Policy
 from relay.redact import Redactor
 from relay.resumable import ResumableStreams
@@ -37,6 +38,7 @@ def create_app(settings: Settings) -> web.Application:
     app[handlers.REDACTOR] = _redactor(settings)
     streams = Streams(settings.relay_max_streams, settings.relay_max_streams_per_key)
     app[handlers.STREAMS] = streams
+    app[handlers.METRICS] = Metrics(streams)
     app[handlers.RESUMABLE] = ResumableStreams(
         streams,
         patience=settings.relay_resume_window,

@@ -2,14 +2,14 @@
 
 import logging
 import re
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from aiohttp import web
 
 from relay import body, question
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
+from relay.metrics import CONTENT_TYPE, Metrics
 from relay.middlewares import OWNER, request_id
 from relay.pipe import Pipe
 from relay.question import Policy, Question
@@ -38,6 +38,7 @@ REDACTOR: Final = web.AppKey("redactor", Redactor)
 UPSTREAM: Final = web.AppKey("upstream", Upstream)
 STREAMS: Final = web.AppKey("streams", Streams)
 RESUMABLE: Final = web.AppKey("resumable", ResumableStreams)
+METRICS: Final = web.AppKey("metrics", Metrics)
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f-]{1,128}", re.ASCII)
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,200}", re.ASCII)
@@ -98,6 +99,12 @@ async def readyz(request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
 
 
+@routes.get("/metrics", allow_head=False)
+async def metrics(request: web.Request) -> web.Response:
+    """Tell what was counted, to Prometheus."""
+    return web.Response(body=request.app[METRICS].text(), headers={"Content-Type": CONTENT_TYPE})
+
+
 async def _answer(request: web.Request, asked: Question) -> web.StreamResponse:
     """Stream an answer that belongs to its one reader."""
     streams = request.app[STREAMS]
@@ -112,14 +119,18 @@ async def _answer(request: web.Request, asked: Question) -> web.StreamResponse:
         _let_go(request)
     finally:
         streams.release(stream)
-        outcome = stream.outcome if pipe.drained else "left"
-        _log_end(request_id(request), stream, "stuck" if response.stuck else outcome)
+        outcome = stream.outcome if pipe.drained else None
+        if response.stuck:
+            outcome = "stuck"
+            request.app[METRICS].dropped("stuck")
+        _tell_end(request.app[METRICS], request_id(request), stream, outcome or "left")
     return response
 
 
 def _resumable(request: web.Request, asked: Question, key: str | None) -> ResumableStream:
     """Return the stream that was asked for with the same key before, or begin one."""
     resumable, owner = request.app[RESUMABLE], request.get(OWNER)
+    metrics, id_ = request.app[METRICS], request_id(request)  # not the request, which may be large
     before = None if key is None else Asked(key, asked.digest())
     if before is not None and (held := resumable.find_asked(before, owner)) is not None:
         return held
@@ -127,7 +138,10 @@ def _resumable(request: web.Request, asked: Question, key: str | None) -> Resuma
     def make(window: Outlet) -> RelayStream:
         return _stream(request, asked, window, numbered=True)
 
-    return resumable.open(make, owner=owner, asked=before, ended=_logging_end(request_id(request)))
+    def ended(stream: RelayStream) -> None:
+        _tell_end(metrics, id_, stream, stream.outcome or "left")
+
+    return resumable.open(make, owner=owner, asked=before, ended=ended)
 
 
 async def _follow(request: web.Request, held: ResumableStream, after: int) -> web.StreamResponse:
@@ -141,11 +155,10 @@ async def _follow(request: web.Request, held: ResumableStream, after: int) -> we
             await _deliver(reader, request, response)
         except (ConnectionResetError, EventsGone) as error:
             _let_go(request)
-            fields = {"id": request_id(request)}
             if isinstance(error, EventsGone):
-                log.info("a reader fell behind and was dropped", extra={"fields": fields})
+                _tell_dropped(request, "behind")
             elif response.stuck:
-                log.info("a reader was stuck and was dropped", extra={"fields": fields})
+                _tell_dropped(request, "stuck")
     return response
 
 
@@ -209,13 +222,15 @@ def _event_id(request: web.Request) -> int:
     return int(given)
 
 
-def _logging_end(id_: str) -> Callable[[RelayStream], None]:
-    """Return what logs the end of a resumable stream, whose request may be over by then."""
-    return lambda stream: _log_end(id_, stream, stream.outcome or "left")
+def _tell_dropped(request: web.Request, reason: Literal["stuck", "behind"]) -> None:
+    request.app[METRICS].dropped(reason)
+    fields = {"id": request_id(request), "reason": reason}
+    log.info("reader dropped", extra={"fields": fields})
 
 
-def _log_end(id_: str, stream: RelayStream, outcome: str | None) -> None:
+def _tell_end(metrics: Metrics, id_: str, stream: RelayStream, outcome: str) -> None:
     """One line a stream; neither the question nor the answer is in it."""
+    metrics.ended(outcome)
     if stream.fault is not None:
         id_only = {"fields": {"id": id_}}
         log.error("the relay failed in mid-answer", exc_info=stream.fault, extra=id_only)

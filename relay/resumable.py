@@ -44,7 +44,6 @@ class ResumableStream:
 
     def __init__(
         self,
-        stream: RelayStream,
         window: MemoryWindow,
         *,
         owner: bytes | None,
@@ -53,7 +52,6 @@ class ResumableStream:
         abandoned: Callable[["ResumableStream"], None],
     ) -> None:
         self.id = secrets.token_urlsafe(16)
-        self.stream = stream
         self.window = window
         self.owner = owner
         self.asked = asked
@@ -108,6 +106,11 @@ class ResumableStream:
         self.window.clear()
 
 
+class _Running(NamedTuple):
+    stream: RelayStream
+    task: asyncio.Task[None]
+
+
 class ResumableStreams:
     """The resumable streams of this process, from their asking until nobody has read them for long.
 
@@ -124,7 +127,7 @@ class ResumableStreams:
         self._budget = Budget(total_bytes, self._evict)
         self._by_id: dict[str, ResumableStream] = {}
         self._by_key: dict[tuple[bytes | None, str], ResumableStream] = {}
-        self._running: dict[ResumableStream, asyncio.Task[None]] = {}
+        self._running: dict[ResumableStream, _Running] = {}
         self._ended: dict[ResumableStream, None] = {}  # the oldest first
 
     def __len__(self) -> int:
@@ -174,7 +177,6 @@ class ResumableStreams:
             raise RelayError(Code.RESUME_UNAVAILABLE, message, headers={"Retry-After": "1"})
         self._budget.change(_COST)
         held = ResumableStream(
-            stream,
             window,
             owner=owner,
             asked=asked,
@@ -185,31 +187,33 @@ class ResumableStreams:
         if asked is not None:
             self._by_key[owner, asked.key] = held
         held.wait_for_readers()
-        self._running[held] = asyncio.create_task(stream.run())
-        self._running[held].add_done_callback(lambda _: self._note_end(held, ended))
+        task = asyncio.create_task(stream.run())
+        task.add_done_callback(lambda _: self._note_end(held, ended))
+        self._running[held] = _Running(stream, task)
         return held
 
     async def cancel(self, held: ResumableStream) -> None:
         """Stop the answer, and return once its readers are told and AnythingLLM is let go."""
-        held.stream.stop("cancelled")
-        if held in self._running:
-            await asyncio.wait([self._running[held]])
+        running = self._running.get(held)
+        if running is not None:
+            running.stream.stop("cancelled")
+            await asyncio.wait([running.task])
 
     async def close(self) -> None:
         """End all that runs, and hold nothing any more."""
-        running = list(self._running.values())
+        running = [one.task for one in self._running.values()]
         for held in tuple(self._by_id.values()):
             self._forget(held)
         if running:
             await asyncio.wait(running)
 
     def _note_end(self, held: ResumableStream, ended: Callable[[RelayStream], None]) -> None:
-        del self._running[held]
-        self._streams.release(held.stream)
+        stream = self._running.pop(held).stream
+        self._streams.release(stream)
         if held.id in self._by_id:
             self._ended[held] = None
             held.wait_for_readers()
-        ended(held.stream)
+        ended(stream)
 
     def _forget(self, held: ResumableStream) -> None:
         del self._by_id[held.id]
@@ -219,7 +223,7 @@ class ResumableStreams:
         self._budget.change(-_COST)
         held.release()
         if held in self._running:
-            self._running[held].cancel()
+            self._running[held].task.cancel()
 
     def _evict(self) -> bool:
         oldest = next(iter(self._ended), None)
