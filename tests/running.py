@@ -3,8 +3,8 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -36,6 +36,7 @@ class Told(NamedTuple):
 
     name: str
     data: dict[str, Any]
+    id: str = ""
 
 
 class Heard(list[Told]):
@@ -78,6 +79,11 @@ class Listening:
         self._decoder = Decoder()
         self._ready: list[Told] = []
 
+    @property
+    def stream_id(self) -> str:
+        """The id of a resumable stream."""
+        return self.response.headers["X-Stream-ID"]
+
     async def next(self) -> Told | None:
         """Return the next event; None at the end."""
         while not self._ready:
@@ -86,7 +92,7 @@ class Listening:
                 return None
             self.raw += data
             for event in self._decoder.feed(data):
-                self._ready.append(Told(event.event, json.loads(event.data)))
+                self._ready.append(Told(event.event, json.loads(event.data), event.id))
         return self._ready.pop(0)
 
     async def until(self, name: str) -> Told:
@@ -102,6 +108,21 @@ class Listening:
         while (told := await self.next()) is not None:
             heard.append(told)
         return heard
+
+
+@contextmanager
+def unanswered() -> Iterator[str]:
+    """The URL of a machine that does not even answer the handshake of a connection."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # a backlog that is full drops further handshakes
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with suppress(BlockingIOError):
+                filler.connect(full.getsockname())
+        yield f"http://127.0.0.1:{full.getsockname()[1]}"
 
 
 class Relay:
@@ -147,6 +168,36 @@ class Relay:
             yield Listening(response)
         finally:
             response.close()
+
+    @asynccontextmanager
+    async def following(
+        self, stream: str, after: int | None = None, *, headers: dict[str, str] | None = None
+    ) -> AsyncIterator[Listening]:
+        """Follow a resumable stream as long as the context lasts."""
+        place = {} if after is None else {"Last-Event-ID": str(after)}
+        response = await self.client.get(f"/streams/{stream}", headers={**place, **(headers or {})})
+        try:
+            assert response.status == 200, await response.text()
+            yield Listening(response)
+        finally:
+            response.close()
+
+    async def follow(self, stream: str, after: int | None = None) -> Heard:
+        """Follow a resumable stream to its end."""
+        async with self.following(stream, after) as listening:
+            return await listening.rest()
+
+    async def answers(self, method: str, path: str, **kwargs: Any) -> tuple[int, str]:
+        """Return the status, and the code of what is a refusal."""
+        async with self.client.request(method, path, **kwargs) as response:
+            text = await response.text()
+            return response.status, json.loads(text)["code"] if text else ""
+
+    async def counted(self, metric: str) -> float:
+        """Return the value of a metric; 0 if it was never counted."""
+        async with self.client.get("/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(metric + " "))
 
     async def ask(self, question: str = "", **fields: Any) -> Heard:
         """Ask and hear the whole answer."""

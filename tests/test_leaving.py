@@ -5,7 +5,6 @@ import json
 import socket
 import struct
 import sys
-from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -14,7 +13,7 @@ from relay.handlers import STREAMS
 from relay.response import EventStreamResponse
 from relay.standin import StandIn
 from tests.conftest import StartRelay
-from tests.running import Relay, settings
+from tests.running import Relay, settings, unanswered
 
 # Far more than it takes (a few milliseconds), far less than any limit that would end a stream anyway.
 PROMPTLY = 5
@@ -91,22 +90,11 @@ async def test_leaving_with_a_full_buffer(relay: Relay, standin: StandIn) -> Non
 
 async def test_leaving_while_the_connection_is_made(start_relay: StartRelay) -> None:
     """AnythingLLM's machine does not even answer the handshake: the stream ends with its client."""
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        fillers = []
-        for _ in range(4):  # a backlog that is full drops further handshakes
-            filler = socket.socket()
-            filler.setblocking(False)
-            with suppress(BlockingIOError):
-                filler.connect(full.getsockname())
-            fillers.append(filler)
-        relay = await start_relay(anythingllm_base_url=f"http://127.0.0.1:{full.getsockname()[1]}")
+    with unanswered() as url:
+        relay = await start_relay(anythingllm_base_url=url)
         async with relay.asking("hi"):
             assert len(relay.app[STREAMS]) == 1
         await relay.idle()
-        for filler in fillers:
-            filler.close()
 
 
 async def test_a_reset_is_leaving_too(relay: Relay, standin: StandIn) -> None:

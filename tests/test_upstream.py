@@ -18,6 +18,7 @@ from relay.redact import Redactor
 from relay.standin import KEY, StandIn
 from relay.upstream import Upstream
 from tests import recorded
+from tests.running import unanswered
 
 QUESTION = Question(
     text="!tokens=2",
@@ -291,17 +292,9 @@ async def test_a_part_of_an_answer_is_not_retried() -> None:
 
 async def test_a_connection_that_is_never_accepted_is_a_timeout_of_its_own() -> None:
     """The message names the limit and the setting."""
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:  # a backlog that is full drops further handshakes
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
-        async with upstream(f"http://127.0.0.1:{full.getsockname()[1]}", connect_timeout=0.3) as client:
+    with unanswered() as url:
+        async with upstream(url, connect_timeout=0.3) as client:
             error = await failure(client)
-        for filler in fillers:
-            filler.close()
     assert error.code is Code.UPSTREAM_TIMEOUT
     assert "0.3 seconds (ANYTHINGLLM_CONNECT_TIMEOUT)" in error.message
 
