@@ -153,11 +153,13 @@ async def _follow(request: web.Request, held: ResumableStream, after: int) -> we
     with request.app[STREAMS].serving(), held.reading(after) as reader:
         try:
             await _deliver(reader, request, response)
-        except (ConnectionResetError, EventsGone) as error:
+        except ConnectionResetError:
             _let_go(request)
-            if isinstance(error, EventsGone):
-                _tell_dropped(request, "behind")
-            elif response.stuck:
+        except EventsGone:
+            _let_go(request)
+            _tell_dropped(request, "behind")
+        finally:
+            if response.stuck:
                 _tell_dropped(request, "stuck")
     return response
 

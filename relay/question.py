@@ -52,8 +52,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     resumable: bool
 
     def digest(self) -> bytes:
-        """Return what tells it from every other question, in 32 bytes."""
-        return hashlib.sha256(msgspec.json.encode(self)).digest()
+        """Return what tells it from every other question, in 32 bytes; `resumable` is no part of it."""
+        alike = msgspec.structs.replace(self, resumable=True)
+        return hashlib.sha256(msgspec.json.encode(alike)).digest()
 
     def body(self) -> dict[str, Any]:
         """Return what AnythingLLM is asked, as it wants it."""
