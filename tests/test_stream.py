@@ -1,0 +1,199 @@
+"""One answer on its way: how it ends from outside, in every phase, and by a fault of ours."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from relay.errors import Code, RelayError
+from relay.frames import Answer, Limits
+from relay.pipe import Pipe
+from relay.question import Policy, parse
+from relay.stream import RelayStream
+
+CHUNK = b'data: {"type":"textResponseChunk","textResponse":"a"}\n\n'
+LAST = b'data: {"type":"finalizeResponseStream","close":true}\n\n'
+QUESTION = parse({"question": "?"}, Policy("demo", ["demo"], "chat", ["chat"]))
+
+
+class Upstream:
+    """In place of AnythingLLM: says what it is given, then nothing more."""
+
+    def __init__(self, *said: bytes, never: str = "read") -> None:
+        self._said = list(said)
+        self._never = never  # what never returns: "ask", "read" or "finish"
+        self.closed = False
+        self.reached = asyncio.Event()
+
+    @asynccontextmanager
+    async def ask(self, *_: object) -> AsyncIterator["Upstream"]:
+        if self._never == "ask":
+            await self._wait()
+        try:
+            yield self
+        finally:
+            self.closed = True
+
+    async def read(self) -> bytes:
+        if not self._said:
+            await self._wait()
+        return self._said.pop(0)
+
+    async def finish(self) -> None:
+        if self._never == "finish":
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self.reached.set()
+        await asyncio.get_running_loop().create_future()
+
+
+class Kept:
+    """An outlet that keeps all, and never has room where it is told so."""
+
+    def __init__(self, *, full: bool = False) -> None:
+        self.events: list[bytes] = []
+        self.ends = 0
+        self._full = full
+        self.waits = asyncio.Event()
+
+    async def append(self, events: Sequence[bytes]) -> None:
+        self.events += events
+        if self._full:
+            self._full = False
+            self.waits.set()
+            await asyncio.get_running_loop().create_future()
+
+    async def end(self) -> None:
+        self.ends += 1
+
+
+def stream(upstream: Any, outlet: Any, **options: Any) -> RelayStream:
+    return RelayStream(upstream, QUESTION, Answer(limits=Limits(first_event=30)), outlet, **options)
+
+
+async def test_events_are_numbered_on_request() -> None:
+    for numbered in (True, False):
+        kept = Kept()
+        await stream(Upstream(CHUNK + CHUNK, LAST), kept, numbered=numbered).run()
+        ids = [event.split(b"\n")[1] for event in kept.events]
+        assert (ids == [b"id: 1", b"id: 2", b"id: 3"]) == numbered
+        assert kept.ends == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "never"), [([], "ask"), ([], "read"), ([CHUNK], "read")], ids=["asking", "silent", "amid"]
+)
+async def test_it_can_be_stopped_in_every_phase(said: list[bytes], never: str) -> None:
+    """Its readers are told, AnythingLLM is let go, and the task that ran it was not cancelled."""
+    upstream, kept = Upstream(*said, never=never), Kept()
+    one = stream(upstream, kept)
+    running = asyncio.create_task(one.run())
+    await upstream.reached.wait()
+    one.stop("cancelled")
+    one.stop("shutdown", RelayError(Code.SHUTTING_DOWN, "too late"))
+    await running
+    assert one.outcome == "cancelled"
+    assert len(kept.events) == len(said) + 1
+    assert b'"reason":"cancelled"' in kept.events[-1]
+    assert kept.ends == 1
+    assert upstream.closed or never == "ask"
+    assert not running.cancelled()
+    assert not running.cancelling()
+
+
+async def test_it_can_be_stopped_before_it_runs() -> None:
+    kept = Kept()
+    one = stream(Upstream(never="ask"), kept)
+    running = asyncio.create_task(one.run())
+    one.stop("shutdown", RelayError(Code.SHUTTING_DOWN, "bye"))
+    await running
+    assert one.outcome == "shutting_down"
+    assert len(kept.events) == 2
+    assert b'"reason":"shutdown"' in kept.events[-1]
+
+
+async def test_it_can_be_stopped_while_it_waits_for_its_reader() -> None:
+    upstream, kept = Upstream(CHUNK), Kept(full=True)
+    one = stream(upstream, kept)
+    running = asyncio.create_task(one.run())
+    await kept.waits.wait()
+    one.stop("cancelled")
+    await running
+    assert len(kept.events) == 2
+    assert upstream.closed
+
+
+async def test_after_its_end_it_cannot_be_stopped() -> None:
+    """While only the end of AnythingLLM's body is waited for."""
+    upstream, kept = Upstream(CHUNK, LAST, never="finish"), Kept()
+    one = stream(upstream, kept)
+    running = asyncio.create_task(one.run())
+    await upstream.reached.wait()
+    one.stop("cancelled")
+    await asyncio.sleep(0.01)
+    assert not running.done()
+    assert one.outcome == "complete"
+    assert kept.ends == 1
+    running.cancel()
+    await asyncio.wait([running])
+    assert upstream.closed
+
+
+async def test_anybody_elses_cancellation_is_no_stop() -> None:
+    """Also when it comes together with one."""
+    for stopped in (False, True):
+        upstream, kept = Upstream(CHUNK), Kept()
+        one = stream(upstream, kept)
+        running = asyncio.create_task(one.run())
+        await upstream.reached.wait()
+        if stopped:
+            one.stop("cancelled")
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
+        assert upstream.closed
+        assert one.outcome is None
+        assert kept.ends == 0
+
+
+async def test_a_fault_of_ours_ends_it_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what broke, and with the fault kept for the log."""
+    monkeypatch.setattr(Answer, "feed", lambda *_: 1 / 0)
+    kept = Kept()
+    one = stream(Upstream(CHUNK), kept)
+    await one.run()
+    assert one.outcome == "internal"
+    assert isinstance(one.fault, ZeroDivisionError)
+    assert len(kept.events) == 2
+    assert kept.ends == 1
+
+
+async def test_a_context_runs_it_beside_its_reader() -> None:
+    """Leaving with the end lets it finish; leaving early ends it."""
+    pipe = Pipe()
+    upstream = Upstream(CHUNK, LAST)
+    async with stream(upstream, pipe):
+        while await pipe.read():
+            pass
+    assert upstream.closed
+    pipe, upstream = Pipe(), Upstream(CHUNK)
+    with pytest.raises(ConnectionResetError):
+        async with stream(upstream, pipe):
+            await pipe.read()
+            raise ConnectionResetError
+    assert upstream.closed
+
+
+async def test_time_waiting_for_the_reader_is_no_silence_of_anythingllm() -> None:
+    pipe = Pipe()
+    large = b'data: {"type":"textResponseChunk","textResponse":"%b"}\n\n' % (b"x" * 70_000)
+    upstream: Any = Upstream(large, CHUNK, LAST)
+    one = RelayStream(upstream, QUESTION, Answer(limits=Limits(idle=0.05)), pipe)
+    async with one:
+        await asyncio.sleep(0.2)
+        while await pipe.read():
+            pass
+    assert one.outcome == "complete"
