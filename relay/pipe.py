@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 # Encoded bytes that may wait for the reader before AnythingLLM is read no further.
-_HIGH_WATER: Final = 64 * 1024
+_HIGH_WATER: Final = 32 * 1024
 
 
 class Pipe:
@@ -24,8 +24,9 @@ class Pipe:
 
     async def append(self, events: Sequence[bytes]) -> None:
         """Add events; return once the reader is near."""
-        self._waiting += events
-        self._size += sum(map(len, events))
+        joined = b"".join(events)  # thousands of small ones would take twice as much
+        self._waiting.append(joined)
+        self._size += len(joined)
         self._readable.set()
         if self._size > _HIGH_WATER:
             self._writable.clear()

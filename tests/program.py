@@ -31,6 +31,11 @@ class Program:
         assert found, self.out
         return found[1]
 
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

@@ -36,14 +36,14 @@ async def test_the_end_wakes_a_reader() -> None:
     assert await reading == b""
 
 
-async def test_who_appends_waits_once_64_kib_wait() -> None:
+async def test_who_appends_waits_once_32_kib_wait() -> None:
     pipe = Pipe()
-    for _ in range(64):
+    for _ in range(32):
         await pipe.append([bytes(KIB)])
     appending = asyncio.create_task(pipe.append([b"x"]))
     await asyncio.sleep(0.01)
     assert not appending.done()
-    assert len(await pipe.read()) == 64 * KIB + 1
+    assert len(await pipe.read()) == 32 * KIB + 1
     await appending
 
 
