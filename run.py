@@ -6,9 +6,11 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from config.settings import Settings, SettingsError, load
 from relay import logs
+from relay.access import is_one_of
 from relay.app import create_app, create_upstream
 from relay.check import check
 from relay.server import serve
@@ -88,10 +90,9 @@ async def _serve(settings: Settings) -> int:
         print(f"Warning: {warning}", file=sys.stderr)
 
     def ready(url: str) -> None:
-        key = ' -H "Authorization: Bearer KEY"' if settings.relay_api_keys else ""
         print(f"AnythingLLM  {settings.anythingllm_base_url}, {settings.anythingllm_workspace_slug}")
         print(f"Relay        {url}  (Ctrl-C stops it)")
-        print(f"Try it       curl -N {url}/stream-ask -d question=Hello{key}", flush=True)
+        print(f"Try it       {_command(url, settings)}", flush=True)
 
     app = create_app(settings)
     await serve(
@@ -104,6 +105,16 @@ async def _serve(settings: Settings) -> int:
         ready=ready,
     )
     return 0
+
+
+def _command(url: str, settings: Settings) -> str:
+    """Return a command that asks the relay from this machine."""
+    command = f"curl -N {url}/stream-ask -d question=Hello"
+    if settings.relay_api_keys or settings.relay_api_keys_file is not None:
+        command += ' -H "Authorization: Bearer KEY"'
+    if not is_one_of(settings.relay_allowed_hosts, urlsplit(url).netloc):
+        command += f' -H "Host: {settings.relay_allowed_hosts[0]}"'
+    return command
 
 
 def _too_few_descriptors(settings: Settings) -> str | None:

@@ -1,7 +1,7 @@
 """Who may ask: the rules on host names, origins and keys (docs/protocol.md, "Access")."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from relay.errors import Code, RelayError
@@ -30,7 +30,7 @@ class AccessRules:
         No name at all is fine: only HTTP/1.0 allows that, and no browser speaks it.
         """
         host = headers.get("Host", "").lower()
-        if host and host not in self._hosts and _PORT.sub("", host) not in self._hosts:
+        if host and not is_one_of(self._hosts, host):
             message = "This host name is not one of the relay's (RELAY_ALLOWED_HOSTS)."
             raise RelayError(Code.FORBIDDEN_HOST, message)
 
@@ -86,3 +86,8 @@ class AccessRules:
             "Access-Control-Allow-Headers": _CORS_HEADERS,
             "Access-Control-Max-Age": "600",
         }
+
+
+def is_one_of(hosts: Collection[str], host: str) -> bool:
+    """Whether a host is among these, on any port unless the entry names one; all in lower case."""
+    return host in hosts or _PORT.sub("", host) in hosts

@@ -156,6 +156,7 @@ async def test_printed_command_answers(start: Start) -> None:
     """The command after "Try it" works as it stands, in any shell."""
     program = await start("--demo")
     command = program.out.splitlines()[-1].removeprefix("Try it").split()
+    assert "-H" not in command
     curl = await asyncio.create_subprocess_exec(*command, "--silent", stdout=PIPE)
     answer, _ = await curl.communicate()
     assert answer.count(b"event: final_end") == 1
@@ -165,6 +166,20 @@ async def test_printed_command_shows_where_the_key_goes(start: Start) -> None:
     """With client keys set, and listening on every interface, it still works with a key filled in."""
     program = await start("--demo", "--host", "0.0.0.0", RELAY_API_KEYS="client-key-1")  # noqa: S104
     command = program.out.splitlines()[-1].removeprefix("Try it").replace("KEY", "client-key-1")
+    curl = await asyncio.create_subprocess_exec(*shlex.split(command), "--silent", stdout=PIPE)
+    answer, _ = await curl.communicate()
+    assert answer.count(b"event: final_end") == 1
+
+
+async def test_printed_command_works_with_a_file_of_keys_and_other_names(
+    start: Start, tmp_path: Path
+) -> None:
+    """With keys in a file, and when the relay goes by names that do not lead to it from here."""
+    (tmp_path / "keys").write_text("client-key-1\n")
+    env = {"RELAY_API_KEYS_FILE": "keys", "RELAY_ALLOWED_HOSTS": "relay.example.com:8443,other.example"}
+    program = await start("--demo", **env)
+    command = program.out.splitlines()[-1].removeprefix("Try it").replace("KEY", "client-key-1")
+    assert "Host: relay.example.com:8443" in shlex.split(command)
     curl = await asyncio.create_subprocess_exec(*shlex.split(command), "--silent", stdout=PIPE)
     answer, _ = await curl.communicate()
     assert answer.count(b"event: final_end") == 1
