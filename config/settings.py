@@ -203,7 +203,9 @@ def load(
     try:
         settings = Settings.model_validate({n.lower(): given[n] for n in NAMES if n in given})
     except ValidationError as error:
-        raise SettingsError(_message(error.errors(), options, env_file)) from None
+        message = _message(error.errors(), options, env_file)
+        told = [f"Warning: {warning}" for warning in warnings]
+        raise SettingsError("\n".join([message, *told])) from None
     warnings += [*_unreachable(settings), *_open_to_all(settings)]
     return Loaded(settings, tuple(warnings))
 

@@ -344,6 +344,25 @@ def test_every_bad_key_is_named_at_once(env: Env) -> None:
     )
 
 
+def test_the_warnings_follow_what_is_bad(dotenv: Dotenv) -> None:
+    """A misspelt name, or a line that is no setting, is often why a value is missing."""
+    path = dotenv(
+        "ANYTHINGLLM_BASE_URL=http://127.0.0.1:3001\n"
+        "ANYTHINGLLM_API_KEY: very-secret\n"
+        "ANYTHINGLLM_WORKSPACE=docs\n"
+    )
+    first, *lines = refusal(path).splitlines()
+    assert first == "The relay cannot start with these settings:"
+    assert [line.partition(":")[0] for line in lines[:2]] == [
+        "  ANYTHINGLLM_API_KEY",
+        "  ANYTHINGLLM_WORKSPACE_SLUG",
+    ]
+    assert lines[2:] == [
+        f"Warning: {path}, line 2 is not NAME=value and is ignored",
+        "Warning: ANYTHINGLLM_WORKSPACE is not a setting (did you mean ANYTHINGLLM_WORKSPACE_SLUG?)",
+    ]
+
+
 def test_missing_values_are_explained() -> None:
     """Each of the three required ones says where to find it."""
     message = refusal(None)
