@@ -84,6 +84,8 @@ def read(file: Path) -> list[str]:
     for number, line in enumerate(map(str.strip, lines), start=1):
         if line and not line.startswith("#"):
             try:
+                if "," in line:
+                    raise ValueError("holds a comma; write one key a line")
                 keys.append(check(line))
             except ValueError as problem:
                 raise ValueError(f"is {file}, whose line {number} {problem}") from None

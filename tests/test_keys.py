@@ -31,14 +31,18 @@ def problem(file: Path) -> str:
 
 
 def test_a_file_has_one_key_a_line(file: Path) -> None:
-    file.write_bytes(b"\xef\xbb\xbf# editors\r\nfirst-key\r\n\n  second-key  \n#third-key\nfourth,key")
-    assert read(file) == ["first-key", "second-key", "fourth,key"]
+    file.write_bytes(
+        b"\xef\xbb\xbf# editors\r\nfirst-key\r\n\n  second-key  \n#third-key, or what\nfourth-key"
+    )
+    assert read(file) == ["first-key", "second-key", "fourth-key"]
 
 
 BAD_FILES = [
     (b"", "which holds no key"),
     (b"# nobody yet\n\n", "which holds no key"),
     (b"good-key\nshort-1\n", "whose line 2 holds a key of fewer than 8 characters"),
+    (b"good-key\nsecret-1,secret-2\n", "whose line 2 holds a comma; write one key a line"),
+    (b"secret-1, secret-2\n", "whose line 1 holds a comma; write one key a line"),
     (b"\ntwo words here\n", "whose line 2 holds a blank or a character beyond ASCII"),
     ("schlüssel-1".encode(), "whose line 1 holds a blank or a character beyond ASCII"),
     (b"secret-\xff\xfe", "which is no UTF-8 text"),
