@@ -165,8 +165,8 @@ class Settings(BaseModel):
         file = info.data.get("relay_api_keys_file", "one that is bad itself")
         if not keys and file is None and values.is_beyond_loopback(host):
             raise ValueError(
-                f"is not set, but {host} can be reached from other machines and the relay holds a"
-                " key that opens the whole of AnythingLLM"
+                f"is not set, nor is RELAY_API_KEYS_FILE, but {host} can be reached from other machines"
+                " and the relay holds a key that opens the whole of AnythingLLM"
             )
         return keys
 
@@ -274,8 +274,8 @@ def _open_to_all(settings: Settings) -> Iterator[str]:
     beyond = [host for host in settings.relay_allowed_hosts if values.is_beyond_loopback(_name(host))]
     if beyond and not settings.relay_api_keys and settings.relay_api_keys_file is None:
         yield (
-            f"RELAY_ALLOWED_HOSTS has {', '.join(beyond)}, but without RELAY_API_KEYS everybody who"
-            " reaches the relay under that name may ask"
+            f"RELAY_ALLOWED_HOSTS has {', '.join(beyond)}, but without RELAY_API_KEYS or"
+            " RELAY_API_KEYS_FILE everybody who reaches the relay under that name may ask"
         )
 
 

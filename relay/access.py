@@ -65,7 +65,10 @@ class AccessRules:
         owner = self._keys.owner(key.strip())
         if scheme.lower() == "bearer" and owner is not None:
             return owner
-        message = "Send one of the relay's keys (RELAY_API_KEYS) as `Authorization: Bearer KEY`."
+        message = (
+            "Send one of the relay's keys (RELAY_API_KEYS, RELAY_API_KEYS_FILE) as"
+            " `Authorization: Bearer KEY`."
+        )
         raise RelayError(Code.UNAUTHORIZED, message, headers={"WWW-Authenticate": "Bearer"})
 
     def cors_headers(self, headers: Mapping[str, str]) -> dict[str, str]:

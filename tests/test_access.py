@@ -337,7 +337,7 @@ async def test_a_key_is_needed_to_ask(start_relay: StartRelay, sent: dict[str, s
         assert response.headers["WWW-Authenticate"] == "Bearer"
         told = await response.json()
         assert told["code"] == "unauthorized"
-        assert "RELAY_API_KEYS" in told["error"]
+        assert "(RELAY_API_KEYS, RELAY_API_KEYS_FILE)" in told["error"]
 
 
 @pytest.mark.parametrize("key", [KEY_ONE, KEY_TWO])

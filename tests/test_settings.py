@@ -579,7 +579,8 @@ def test_beyond_loopback_needs_a_key(env: Env, host: str) -> None:
     """Whoever reaches the relay reaches all of AnythingLLM: without keys it does not start."""
     env()
     for line in (only_line(refusal(host=host)), only_line(refusal(host=f" {host} "))):
-        assert line.startswith(f"RELAY_API_KEYS: is not set, but {host} can be reached")
+        start = f"RELAY_API_KEYS: is not set, nor is RELAY_API_KEYS_FILE, but {host} can be reached"
+        assert line.startswith(start)
         assert "secrets.token_urlsafe(32)" in line
     env(RELAY_API_KEYS="long-enough-key")
     assert load(None, host=host).settings.relay_host == host
@@ -620,6 +621,7 @@ def test_a_public_name_without_keys_is_warned_of(env: Env, hosts: str, named: st
     warnings = load(None).warnings
     assert len(warnings) == (named is not None)
     assert all(warning.startswith(f"RELAY_ALLOWED_HOSTS has {named}, but") for warning in warnings)
+    assert all("without RELAY_API_KEYS or RELAY_API_KEYS_FILE" in warning for warning in warnings)
     env(RELAY_ALLOWED_HOSTS=hosts, RELAY_API_KEYS="long-enough-key")
     assert load(None).warnings == ()
 
