@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--demo", action="store_true", help="run in front of a built-in stand-in for AnythingLLM"
     )
     kind.add_argument(
-        "--check", action="store_true", help="test settings, address, key and workspace; then exit"
+        "--check", action="store_true", help="test settings, address, key and workspaces; then exit"
     )
     parser.add_argument("--host", help="where to listen, instead of RELAY_HOST")
     parser.add_argument("--port", type=int, help="which port, instead of RELAY_PORT")
@@ -74,7 +74,8 @@ def _run(what: Coroutine[Any, Any, int]) -> int:
 
 async def _check(settings: Settings) -> int:
     print(f"AnythingLLM at {settings.anythingllm_base_url}")
-    good = await check(create_upstream(settings), settings.anythingllm_workspace_slug, print)
+    default, allowed = settings.anythingllm_workspace_slug, settings.anythingllm_allowed_workspaces
+    good = await check(create_upstream(settings), default, allowed, print)
     return 0 if good else UPSTREAM_FAILED
 
 

@@ -1,20 +1,34 @@
-"""`python run.py --check`: is AnythingLLM there, does it take our key, has it our workspace."""
+"""`python run.py --check`: is AnythingLLM there, does it take our key, has it our workspaces."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from relay.errors import RelayError
 from relay.upstream import Upstream
 
+Tell = Callable[[str], None]
 
-async def check(upstream: Upstream, slug: str, tell: Callable[[str], None]) -> bool:
-    """Try the connection step by step; tell each in a line. Return whether all is well."""
+
+async def check(upstream: Upstream, slug: str, allowed: Collection[str], tell: Tell) -> bool:
+    """Try the connection, the workspace and then all others that are allowed; tell each in a line.
+
+    Returns whether all is well.
+    """
+    async with upstream:
+        if not await _good(upstream.probe(), "AnythingLLM answers and takes the API key", tell):
+            return False
+        probe = upstream.probe_workspace(slug, "ANYTHINGLLM_WORKSPACE_SLUG")
+        good = await _good(probe, f"workspace {slug}", tell)
+        for other in sorted({*allowed} - {slug}):
+            probe = upstream.probe_workspace(other, "ANYTHINGLLM_ALLOWED_WORKSPACES")
+            good &= await _good(probe, f"workspace {other}", tell)
+    return good
+
+
+async def _good(step: Awaitable[None], words: str, tell: Tell) -> bool:
     try:
-        async with upstream:
-            await upstream.probe()
-            tell("ok      AnythingLLM answers and takes the API key")
-            await upstream.probe_workspace(slug)
-            tell(f"ok      workspace {slug}")
+        await step
     except RelayError as error:
         tell(f"failed  {error.message}")
         return False
+    tell(f"ok      {words}")
     return True

@@ -170,12 +170,12 @@ class Upstream:
         if not isinstance(answer, dict) or answer.get("authenticated") is not True:
             raise _not_anythingllm("it does not answer like AnythingLLM")
 
-    async def probe_workspace(self, slug: str) -> None:
-        """Check that there is such a workspace. Raises RelayError."""
+    async def probe_workspace(self, slug: str, setting: str) -> None:
+        """Check that there is such a workspace. Raises RelayError naming the setting that has it."""
         answer = await self._get(f"/workspace/{slug}")
         # Recorded: an unknown slug is no error there, but an empty list.
         if not isinstance(answer, dict) or not answer.get("workspace"):
-            message = f"AnythingLLM has no workspace {slug}; check ANYTHINGLLM_WORKSPACE_SLUG."
+            message = f"AnythingLLM has no workspace {slug}; check {setting}."
             raise RelayError(Code.UPSTREAM_REJECTED, message)
 
     async def _get(self, path: str) -> Any:

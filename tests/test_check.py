@@ -13,11 +13,13 @@ from relay.upstream import Upstream
 ANSWERS = "ok      AnythingLLM answers and takes the API key"
 
 
-async def checked(url: str, *, key: str = KEY, slug: str = WORKSPACE) -> tuple[bool, list[str]]:
+async def checked(
+    url: str, *, key: str = KEY, slug: str = WORKSPACE, allowed: tuple[str, ...] = ()
+) -> tuple[bool, list[str]]:
     """Return whether all was well, and the lines that were told."""
     told: list[str] = []
     upstream = Upstream(url, key, connect_timeout=10, max_streams=1)
-    return await check(upstream, slug, told.append), told
+    return await check(upstream, slug, {slug, *allowed}, told.append), told
 
 
 @pytest.fixture
@@ -64,6 +66,24 @@ async def test_unknown_workspace(standin: StandIn) -> None:
         ANSWERS,
         "failed  AnythingLLM has no workspace elsewhere; check ANYTHINGLLM_WORKSPACE_SLUG.",
     ]
+
+
+async def test_every_allowed_workspace_is_told() -> None:
+    """The default one first, then the others in order, whether or not one before is there."""
+    async with StandIn(workspaces=["demo", "alpha", "zulu"]) as standin:
+        good, told = await checked(standin.url, allowed=("zulu", "nope", "alpha"))
+        assert not good
+        assert told == [
+            ANSWERS,
+            "ok      workspace demo",
+            "ok      workspace alpha",
+            "failed  AnythingLLM has no workspace nope; check ANYTHINGLLM_ALLOWED_WORKSPACES.",
+            "ok      workspace zulu",
+        ]
+        assert (await checked(standin.url, allowed=("zulu", "alpha")))[0]
+        good, told = await checked(standin.url, slug="nope", allowed=("zulu",))
+        assert not good
+        assert told[-1] == "ok      workspace zulu"
 
 
 async def test_nothing_listens(nobody: str) -> None:

@@ -296,6 +296,16 @@ async def test_check_passes(run: Run, standin: StandIn) -> None:
     assert standin.asks == []
 
 
+async def test_check_asks_for_every_workspace(run: Run, standin: StandIn) -> None:
+    """One that only requests name may be missing too."""
+    status, out, _ = await run(
+        "--check", **upstream(standin.url), ANYTHINGLLM_ALLOWED_WORKSPACES="elsewhere"
+    )
+    assert status == 1
+    assert "ok      workspace demo" in out
+    assert "no workspace elsewhere; check ANYTHINGLLM_ALLOWED_WORKSPACES" in out
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

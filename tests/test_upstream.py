@@ -504,9 +504,9 @@ async def test_probes_tell_the_key_and_the_workspace(standin: StandIn) -> None:
     """Good, wrong key, unknown workspace: each in its own words."""
     async with upstream(standin.url) as client:
         await client.probe()
-        await client.probe_workspace("demo")
-        with pytest.raises(RelayError, match="no workspace nope; check ANYTHINGLLM_WORKSPACE_SLUG"):
-            await client.probe_workspace("nope")
+        await client.probe_workspace("demo", "ANY_SETTING")
+        with pytest.raises(RelayError, match="no workspace nope; check ANY_SETTING"):
+            await client.probe_workspace("nope", "ANY_SETTING")
     async with Upstream(standin.url, "other", connect_timeout=5, max_streams=1) as client:
         with pytest.raises(RelayError, match="ANYTHINGLLM_API_KEY"):
             await client.probe()
