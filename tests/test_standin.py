@@ -641,6 +641,7 @@ async def test_its_help_lists_the_orders() -> None:
     for word, sentence in ORDERS.items():
         assert f"!{word} " in printed.decode()
         assert sentence in printed.decode()
+    assert printed.endswith(b"begins with @agent, or in one with\nmode=automatic.\n")
 
 
 async def test_a_port_that_is_taken_is_one_line(standin: StandIn) -> None:

@@ -4,9 +4,15 @@ import argparse
 import asyncio
 import contextlib
 import sys
+from typing import Final
 
 from relay.standin.app import KEY, WORKSPACE, StandIn
 from relay.standin.orders import table
+
+AGENTS_ONLY: Final = (
+    "Words marked Agent do something only in a question that begins with @agent, or in one with\n"
+    "mode=automatic."
+)
 
 
 def main() -> None:
@@ -14,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m relay.standin",
         description="An AnythingLLM without a model, on 127.0.0.1.",
-        epilog=f"words in a question that order its answer:\n\n{table()}",
+        epilog=f"words in a question that order its answer:\n\n{table()}\n\n{AGENTS_ONLY}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, default=3001, help="0 takes a free one (3001)")
