@@ -1,12 +1,14 @@
-"""The files in deploy/, each run by the real server in front of a relay, with TLS."""
+"""The files in deploy/: each proxy's run by the real server in front of a relay, with TLS."""
 
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -570,3 +572,25 @@ async def test_no_key_and_no_question_is_logged(front: Front) -> None:
             await asyncio.sleep(0.01)
     assert CLIENT_KEY not in front.logged
     assert "secret" not in front.logged
+
+
+# --- systemd ---
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    """It says nothing about it; a misspelt name would be ignored, but told."""
+    unit = tmp_path / "relay.service"
+    unit.write_text(filled_in("relay.service", {"/opt/relay/.venv/bin/python": sys.executable}))
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert "relay.service" not in done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_unit_leaves_time_and_room_enough() -> None:
+    """As much as the relay takes with its default settings."""
+    given = dict(re.findall(r"^(\w+)=(\d+)$", (DEPLOY / "relay.service").read_text(), re.MULTILINE))
+    assert int(given["TimeoutStopSec"]) > settings().relay_shutdown_grace
+    needed = settings().relay_max_connections + settings().relay_max_streams
+    assert int(given["LimitNOFILE"]) > needed
