@@ -28,7 +28,7 @@ check: $(VENV)/ready-dev
 	$(IN) -m mypy
 
 coverage: $(VENV)/ready-dev
-	$(IN) -m coverage run -m pytest
+	$(IN) -m coverage run -m pytest -m "not slow"
 	$(IN) -m coverage report --fail-under=95
 
 format: $(VENV)/ready-dev
