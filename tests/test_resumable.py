@@ -479,6 +479,12 @@ async def test_web_pages_need_to_be_allowed(start_relay: StartRelay) -> None:
         headers = listening.response.headers
         assert headers["Access-Control-Allow-Origin"] == "https://chat.example.com"
         assert "X-Stream-ID" in headers["Access-Control-Expose-Headers"]
+    for method, header in (("GET", "last-event-id"), ("DELETE", "authorization")):
+        asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": header}
+        async with relay.client.options(path, headers={**good, **asked}) as response:
+            assert response.status == 204
+            assert method in response.headers["Access-Control-Allow-Methods"]
+            assert header in response.headers["Access-Control-Allow-Headers"]
 
 
 # Asking twice

@@ -432,6 +432,44 @@ async def test_refuses_during_the_grace(relay: Start) -> None:
     assert await program.ended() == 0
 
 
+async def test_resumable_streams_may_be_followed_during_the_grace(relay: Start) -> None:
+    """Who was cut off can come back, and is asked to close; nothing new begins."""
+    program = await relay(RELAY_SHUTDOWN_GRACE=NEVER)
+    key = {"Idempotency-Key": "k"}
+    async with asking(program, "!tokens=9 !slow=0.2", key) as listening:
+        await listening.until("chunk")
+        stream = listening.stream_id
+    program.signal(signal.SIGTERM)
+    await program.logs("stopping open_streams=1")
+    async with asking(program, "another", {"Idempotency-Key": "other"}) as refused:
+        assert refused.response.status == 503
+    async with asking(program, "!tokens=9 !slow=0.2", key) as joined:
+        assert joined.stream_id == stream
+        assert joined.response.headers["Connection"] == "close"
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(f"{program.url}/streams/{stream}?after=2") as response,
+        ):
+            assert response.headers["Connection"] == "close"
+            assert (await Listening(response).rest()).end["reason"] == "complete"
+        assert len(await joined.rest()) == 10
+    assert await program.ended() == 0
+
+
+async def test_a_resumable_stream_without_a_reader_has_the_grace_too(
+    relay: Start, standin: StandIn
+) -> None:
+    """Then it is ended as any other, and its window is not waited for."""
+    program = await relay(RELAY_SHUTDOWN_GRACE="0.5", RELAY_RESUME_WINDOW=NEVER)
+    async with asking(program, "!endless !slow=0.05", {"Idempotency-Key": "k"}) as listening:
+        await listening.until("chunk")
+    async with asking(program, "!tokens=1", {"Idempotency-Key": "ended"}) as listening:
+        await listening.rest()
+    assert await program.stop() == 0
+    assert "outcome=shutting_down" in program.err
+    assert standin.asks[0].outcome == "left"
+
+
 async def test_stream_may_finish_within_the_grace(relay: Start) -> None:
     """An answer that ends within the grace is whole, and the relay does not wait any longer."""
     program = await relay(RELAY_SHUTDOWN_GRACE=NEVER)
