@@ -448,7 +448,7 @@ async def test_resumable_streams_may_be_followed_during_the_grace(relay: Start) 
         assert joined.response.headers["Connection"] == "close"
         async with (
             aiohttp.ClientSession() as client,
-            client.get(f"{program.url}/streams/{stream}?after=2") as response,
+            client.get(f"{program.url}/streams/{stream}?after=1") as response,
         ):
             assert response.headers["Connection"] == "close"
             assert (await Listening(response).rest()).end["reason"] == "complete"
