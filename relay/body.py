@@ -14,8 +14,12 @@ _BODY_TIMEOUT: Final = 30.0
 _JSON: Final = "application/json"
 _URLENCODED: Final = "application/x-www-form-urlencoded"
 _MULTIPART: Final = "multipart/form-data"
+_UTF_8: Final = ("utf-8", "utf8")
 # Characters: parsing one of eight thousand would keep everybody waiting for a second.
 _MAX_CONTENT_TYPE: Final = 256
+# Bytes of one header of a part, for the same reason, and how many of them a part may have.
+_MAX_PART_HEADER: Final = 256
+_MAX_PART_HEADERS: Final = 8
 # What aiohttp raises for a body that is broken in one of many ways, multipart above all.
 _BROKEN_BODY: Final = (
     ValueError,
@@ -37,7 +41,7 @@ async def fields(request: web.Request) -> dict[str, Any]:
     kind, charset = _content_type(request)
     if kind not in (_JSON, _URLENCODED, _MULTIPART):
         raise _unsupported(f"Send the question as {_JSON}, or as a form.")
-    if charset.lower() not in ("utf-8", "utf8"):
+    if charset.lower() not in _UTF_8:
         raise _unsupported("The body must be UTF-8.")
     if any(coding.lower() != "identity" for coding in request.headers.getall("Content-Encoding", ())):
         raise _unsupported("The body must not be compressed.")
@@ -68,24 +72,40 @@ def _content_type(request: web.Request) -> tuple[str, str]:
 
 async def _parts(request: web.Request, body: bytes) -> list[tuple[str, object]]:
     """Read a form in parts, all of which are here; a file is None. Raises what is in _BROKEN_BODY."""
-    if not body.startswith(b"--"):  # a megabyte of lines to skip would hold everybody up for seconds
-        raise RelayError(Code.BAD_REQUEST, "The body of such a form must begin with its boundary.")
     content = StreamReader(request.protocol, len(body), loop=asyncio.get_running_loop())
     content.feed_data(body)
     content.feed_eof()
+    reader = MultipartReader(
+        request.headers, content, max_field_size=_MAX_PART_HEADER, max_headers=_MAX_PART_HEADERS
+    )
+    _check_beginning(body, reader._boundary)
     found: list[tuple[str, object]] = []
     with warnings.catch_warnings():  # it warns of each odd header, and would remember every one
         warnings.simplefilter("ignore")
-        async for part in MultipartReader(request.headers, content):
+        async for part in reader:
             if not isinstance(part, BodyPartReader) or part.name is None:
                 raise ValueError("a part that is no field")
             if len(found) == question.MAX_FORM_FIELDS:
                 raise question.too_many_fields()
-            text = None
-            if part.filename is None:
-                text = (await part.read(decode=True)).decode(part.get_charset("utf-8"))
-            found.append((part.name, text))
+            found.append((part.name, None if part.filename is not None else await _text(part)))
     return found
+
+
+def _check_beginning(body: bytes, boundary: bytes) -> None:
+    """Raise RelayError for text before the first part.
+
+    A megabyte of lines to skip would hold everybody up for seconds.
+    """
+    line = body.partition(b"\n")[0].rstrip()
+    if line not in (boundary, boundary + b"--"):
+        raise RelayError(Code.BAD_REQUEST, "The body of such a form must begin with its boundary.")
+
+
+async def _text(part: BodyPartReader) -> str:
+    # Some of Python's other codecs take seconds for a long text. A form may name one for all its parts.
+    if part.get_charset("utf-8").lower() not in _UTF_8:
+        raise _unsupported("Each part of the form must be UTF-8.")
+    return (await part.read(decode=True)).decode()
 
 
 def _is_too_large(request: web.Request) -> bool:
