@@ -20,8 +20,10 @@ _MAX_CONTENT_TYPE: Final = 256
 # Bytes of one header of a part, for the same reason, and how many of them a part may have.
 _MAX_PART_HEADER: Final = 256
 _MAX_PART_HEADERS: Final = 8
-# What aiohttp raises for a body that is broken in one of many ways, multipart above all.
+# What aiohttp raises for a body that is broken in one of many ways, multipart above all, or that
+# cannot be asked for any more.
 _BROKEN_BODY: Final = (
+    ConnectionError,
     ValueError,
     LookupError,
     RuntimeError,
@@ -30,10 +32,8 @@ _BROKEN_BODY: Final = (
 )
 
 
-async def on_expect(request: web.Request) -> None:
-    """Ask for the body that the client waits to send, unless it is going to be refused for its size."""
-    if request.version == HttpVersion11 and not _is_too_large(request):
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+async def on_expect(_request: web.Request) -> None:
+    """Ask for no body yet: the library calls this before it is known whether the client may ask."""
 
 
 async def fields(request: web.Request) -> dict[str, Any]:
@@ -49,6 +49,8 @@ async def fields(request: web.Request) -> dict[str, Any]:
         raise web.HTTPRequestEntityTooLarge(request.client_max_size)
     try:
         async with asyncio.timeout(_BODY_TIMEOUT):
+            if request.version == HttpVersion11 and "Expect" in request.headers:
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             body = await request.read()
         if kind == _MULTIPART:
             return question.from_form(await _parts(request, body))

@@ -67,14 +67,14 @@ async def stream_ask(request: web.Request) -> web.StreamResponse:
     return await _follow(request, _resumable(request, asked, key), after=0)
 
 
-@routes.get("/streams/{id}", allow_head=False)
+@routes.get("/streams/{id}", allow_head=False, expect_handler=body.on_expect)
 async def follow(request: web.Request) -> web.StreamResponse:
     """Go on with a resumable stream where its reader was cut off, or read it from the start."""
     held = request.app[RESUMABLE].find(request.match_info["id"], request.get(OWNER))
     return await _follow(request, held, _event_id(request))
 
 
-@routes.delete("/streams/{id}")
+@routes.delete("/streams/{id}", expect_handler=body.on_expect)
 async def cancel(request: web.Request) -> web.Response:
     """Stop a resumable stream, for all its readers."""
     resumable = request.app[RESUMABLE]
@@ -82,13 +82,13 @@ async def cancel(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-@routes.get("/healthz", allow_head=False)
+@routes.get("/healthz", allow_head=False, expect_handler=body.on_expect)
 async def healthz(_request: web.Request) -> web.Response:
     """Tell that the process serves."""
     return web.json_response({"status": "ok"})
 
 
-@routes.get("/readyz", allow_head=False)
+@routes.get("/readyz", allow_head=False, expect_handler=body.on_expect)
 async def readyz(request: web.Request) -> web.Response:
     """Tell whether a question would be answered: AnythingLLM is there and takes our key."""
     try:
@@ -99,7 +99,7 @@ async def readyz(request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
 
 
-@routes.get("/metrics", allow_head=False)
+@routes.get("/metrics", allow_head=False, expect_handler=body.on_expect)
 async def metrics(request: web.Request) -> web.Response:
     """Tell what was counted, to Prometheus."""
     return web.Response(body=request.app[METRICS].text(), headers={"Content-Type": CONTENT_TYPE})

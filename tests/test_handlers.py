@@ -586,6 +586,43 @@ async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(relay: Rela
     assert answer.count(b"event: final_end") == 1
 
 
+LENGTH = b"Content-Length: 22\r\n"
+EXPECTING = b"POST /stream-ask HTTP/1.1\r\n%bExpect: 100-continue\r\n%b%b"
+HOST, KEY_HEAD = b"Host: localhost\r\n", b"Authorization: Bearer %b\r\n" % KEY_ONE.encode()
+NEVER_ASKED = {
+    "host": (EXPECTING % (b"Host: evil\r\n", JSON_TYPE + KEY_HEAD, LENGTH), 403),
+    "origin": (EXPECTING % (HOST + b"Origin: http://evil\r\n", JSON_TYPE + KEY_HEAD, LENGTH), 403),
+    "key": (EXPECTING % (HOST, JSON_TYPE, LENGTH), 401),
+    "type": (EXPECTING % (HOST, b"Content-Type: text/plain\r\n" + KEY_HEAD, LENGTH), 415),
+    "size": (EXPECTING % (HOST, JSON_TYPE + KEY_HEAD, LENGTH.replace(b"22", b"9" * 10)), 413),
+    "no reader": (EXPECTING.replace(b"POST /stream-ask", b"GET /healthz") % (HOST, b"", LENGTH), 200),
+}
+
+
+@pytest.mark.parametrize(("head", "status"), NEVER_ASKED.values(), ids=NEVER_ASKED)
+async def test_no_body_is_asked_for_that_will_not_be_read(
+    start_relay: StartRelay, head: bytes, status: int
+) -> None:
+    """`100 Continue` comes after the rules on hosts, pages and keys, and after all other refusals."""
+    relay = await start_relay(relay_api_keys=KEY_ONE)
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    writer.write(head + b"\r\n")
+    assert (await reader.readline()).split()[1] == b"%d" % status
+    writer.close()
+
+
+async def test_the_body_is_asked_for_once_the_rest_is_good(start_relay: StartRelay) -> None:
+    relay = await start_relay(relay_api_keys=KEY_ONE)
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    body = b"Content-Length: %d\r\n" % len(BODY)
+    writer.write(EXPECTING % (HOST, JSON_TYPE + KEY_HEAD, body) + b"\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(BODY)
+    assert (await reader.readline()).split()[1] == b"200"
+    await reader.readuntil(b"event: final_end")
+    writer.close()
+
+
 # --- limits, health, faults ---
 
 
