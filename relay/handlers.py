@@ -192,7 +192,15 @@ def _stream(
     )
     traceparent = request.headers.get("traceparent", "")
     headers = {"traceparent": traceparent} if _TRACEPARENT.fullmatch(traceparent) else None
-    return RelayStream(app[UPSTREAM], asked, answer, outlet, headers=headers, numbered=numbered)
+    return RelayStream(
+        app[UPSTREAM],
+        asked,
+        answer,
+        outlet,
+        headers=headers,
+        numbered=numbered,
+        redactor=app[REDACTOR],
+    )
 
 
 def _event_stream(request: web.Request) -> EventStreamResponse:

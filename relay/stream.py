@@ -9,6 +9,7 @@ from relay.errors import Code, RelayError
 from relay.events import Error, Event, FinalEnd, Reason, name_of, to_json
 from relay.frames import Answer
 from relay.question import Question
+from relay.redact import Redactor
 from relay.upstream import Reply, Upstream
 
 
@@ -38,6 +39,7 @@ class RelayStream:
         *,
         headers: Mapping[str, str] | None = None,
         numbered: bool = False,
+        redactor: Redactor = Redactor(),  # noqa: B008 (immutable)
     ) -> None:
         self._upstream = upstream
         self._question = question
@@ -45,6 +47,7 @@ class RelayStream:
         self._outlet = outlet
         self._headers = headers
         self._numbered = numbered
+        self._redactor = redactor
         self._task: asyncio.Task[Any] | None = None
         self._stopped: list[Event] | None = None  # the events of an end from outside
         self._made_at = asyncio.get_running_loop().time()
@@ -113,7 +116,8 @@ class RelayStream:
             await self._outlet.end()
 
     def _encoded(self, event: Event, number: int) -> bytes:
-        return sse.encode(to_json(event), event=name_of(event), id=str(number) if self._numbered else "")
+        data = self._redactor.json(to_json(event))
+        return sse.encode(data, event=name_of(event), id=str(number) if self._numbered else "")
 
     async def _ask_until_stopped(self) -> list[Event]:
         if self._stopped is not None:
