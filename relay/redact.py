@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from typing import Any, Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -24,8 +25,9 @@ _ANNOUNCED: Final = re.compile(
 )
 _SHORTEST: Final = 8
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
-_PATH: Final = re.compile(r"\s*(?:file:|/|\\|[A-Za-z]:[\\/])", re.IGNORECASE)
-_PATH_FIELDS: Final = ("url", "location", "chunkSource")
+_PLACES: Final = frozenset(("url", "location", "chunksource", "docpath", "path", "filepath"))
+_ADDRESS: Final = re.compile(r"(?![^:]*file)[a-z][a-z0-9+.-]*://[^/\\]", re.IGNORECASE)
+_OF_A_PATH: Final = re.compile(r"[/\\:%]")
 _TITLE_FIELDS: Final = ("id", "title", "url", "score")
 
 
@@ -70,17 +72,30 @@ def _blanked(found: re.Match[bytes]) -> bytes:
 
 
 def without_paths(source: dict[str, Any]) -> dict[str, Any]:
-    """Return the source without the fields that hold a path on AnythingLLM's machine.
-
-    A place is told as a string; one that is told otherwise is not passed on.
-    """
+    """Return the source without the places in it that may be a path on AnythingLLM's machine."""
     return {
         name: value
         for name, value in source.items()
-        if name not in _PATH_FIELDS or (isinstance(value, str) and not _PATH.match(value))
+        if name.lower() not in _PLACES or _is_no_path(value)
     }
 
 
+def _is_no_path(place: Any) -> bool:
+    """Whether a place is an address that is no file's, or a mere name; it is told as a string."""
+    if not isinstance(place, str) or not place.isprintable():
+        return False
+    if _ADDRESS.match(place):
+        return "file:" not in unquote(place).lower()
+    return not _OF_A_PATH.search(place)
+
+
 def summary(source: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a source that an editor shows; what it does not have is null."""
-    return {name: source.get(name) for name in _TITLE_FIELDS}
+    """Return the part of a source that an editor shows; what it does not have is null.
+
+    So is what is neither text nor a number: it may hold anything.
+    """
+    return {name: _shown(source.get(name)) for name in _TITLE_FIELDS}
+
+
+def _shown(value: Any) -> str | int | float | None:
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else None

@@ -23,7 +23,7 @@ from relay.events import (
     to_json,
 )
 from relay.frames import GRACE, Answer, Format, Limits
-from relay.redact import Redactor
+from relay.redact import Redactor, without_paths
 from tests import recorded
 from tests.cuts import at_random, pieces
 
@@ -622,24 +622,107 @@ def sources(detail: str, **changes: Any) -> list[dict[str, Any]]:
     return final(hear([chunk("a"), finalize(sources=[{**SOURCE, **changes}])], answer)).sources
 
 
+SUMMARY = {"id": "s1", "title": "notes.txt", "url": None, "score": 0.5}
+
+
 def test_sources_are_summed_up_unless_asked_for() -> None:
     """Titles by default, all on request, none on request."""
-    assert sources("titles") == [{"id": "s1", "title": "notes.txt", "url": None, "score": 0.5}]
+    assert sources("titles") == [SUMMARY]
     assert sources("none") == []
     assert sources("full")[0]["text"] == "whole text"
 
 
-@pytest.mark.parametrize(
-    "path", ["file://a.txt", "FILE:a", "/etc/x", r"C:\x", "C:/x", r"\\host\x", " /x"]
-)
+PATHS = [
+    "file://a.txt",
+    "FILE:a",
+    "/etc/x",
+    "C:\\x",
+    "C:/x",
+    "C:x",
+    "\\\\host\\x",
+    " /x",
+    "./x",
+    "../x",
+    "~/x",
+    "custom-documents/x.json",
+    '"/etc"',
+    "<file:///x>",
+    "url=file:///x",
+    "file%3A///x",
+    "%66ile:///x",
+    "%2Fetc%2Fx",
+    "localfile:///x",
+    "localfile://x",
+    "view-source:file:///x",
+    "vscode-file://x",
+    "jar:file:///x",
+    "link:///x",
+    "link://file:///x",
+    "https://example.org/?at=file:///x",
+    "https://example.org/?at=FILE%3a///x",
+    "https:///x",
+    "https:x",
+    "\ufefffile:///x",
+    "\u200bfile:///x",
+    "fi\tle:///x",
+    "x\x00",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_paths_of_the_server_are_not_passed_on(path: str) -> None:
     """Neither as an address nor as a place, in any format."""
-    full = sources("full", url=path, location=path, chunkSource=path)[0]
-    assert full == {"id": "s1", "title": "notes.txt", "score": 0.5, "text": "whole text"}
-    handed_on = hear(
-        [chunk("a"), finalize(sources=[{**SOURCE, "url": path}])], Answer(format="anythingllm")
+    places = dict.fromkeys(
+        ("url", "location", "chunkSource", "docpath", "path", "filePath", "URL", "FILEPATH"), path
     )
-    assert path.encode() not in b"".join(to_json(event) for event in handed_on)
+    full = sources("full", **places)[0]
+    assert full == {"id": "s1", "title": "notes.txt", "score": 0.5, "text": "whole text"}
+    assert sources("titles", url=path)[0]["url"] is None
+    handed_on = hear(
+        [chunk("a"), finalize(sources=[{**SOURCE, **places}])], Answer(format="anythingllm")
+    )
+    frames = [event.frame for event in handed_on if isinstance(event, RawFrame)]
+    assert frames[-1]["sources"] == [full]
+
+
+ADDRESSES = [
+    "https://example.org/a?b=c%20d#e",
+    "http://127.0.0.1:3001/profile",
+    "link://https://example.org/a",
+    "youtube://https://www.youtube.com/watch?v=a",
+    "github://https://github.com/a/b?payload=c",
+    "notes.txt",
+    "名前 1.txt",
+    "",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_what_is_surely_no_path_is_passed_on(address: str) -> None:
+    """A link is what an editor wants to show."""
+    assert sources("titles", url=address)[0]["url"] == address
+    places = {"url": address, "location": address, "chunkSource": address}
+    assert sources("full", **places)[0].items() >= places.items()
+
+
+@pytest.mark.parametrize("name", recorded.NAMES)
+def test_of_recorded_sources_only_file_addresses_and_storage_paths_are_lost(name: str) -> None:
+    for one in recorded.frames(name):
+        for source in one.get("sources") or []:
+            lost = {
+                field: value for field, value in source.items() if field not in without_paths(source)
+            }
+            assert set(lost) <= {"url", "location"}
+            assert lost.get("url", "file:").startswith("file:")
+            assert lost.get("location", "direct-uploads/").startswith("direct-uploads/")
+
+
+@pytest.mark.parametrize("odd", [True, None, ["/srv/a"], {"at": "/srv/a"}])
+def test_a_title_is_text_or_a_number(odd: Any) -> None:
+    """What else is there was not looked at."""
+    told = sources("titles", id=odd, title="", url="a.txt", score=odd)
+    assert told == [{"id": None, "title": "", "url": "a.txt", "score": None}]
+    assert sources("titles", title=odd, score=0)[0] == {**SUMMARY, "title": None, "score": 0}
 
 
 @pytest.mark.parametrize("odd", [{"words": "sk-0123456789abcdef"}, ["/srv/key: 0123456789abcdef"]])
@@ -648,11 +731,6 @@ def test_what_nobody_has_checked_is_not_handed_on(odd: Any) -> None:
     told = hear([frame("other", error=odd), finalize(sources=odd)], Answer(format="anythingllm"))
     assert [type(event) for event in told[:2]] == [RawFrame, RawFrame]
     assert b"0123456789abcdef" not in b"".join(to_json(event) for event in told if event is not None)
-
-
-def test_an_address_of_the_web_is_passed_on() -> None:
-    """A link is what an editor wants to show."""
-    assert sources("titles", url="https://example.org/a")[0]["url"] == "https://example.org/a"
 
 
 def test_sources_of_old_versions_are_kept() -> None:
