@@ -10,6 +10,9 @@ from relay.redact import without_paths
 from relay.surrogates import well_formed_deep
 
 _AGENT_FAILED: Final = "Error encountered while running:"
+# Objects and lists in one frame (ten were recorded at most), counted with the brackets in its text: a
+# line of four megabytes may hold a million, which become hundreds of megabytes here.
+_MAX_BRACKETS: Final = 50_000
 
 
 class Frame(msgspec.Struct):
@@ -45,11 +48,13 @@ _decode = msgspec.json.Decoder(Frame).decode
 
 
 def parse(data: str) -> Frame | None:
-    """Read one frame; None if it is no JSON object with a type.
+    """Read one frame; None if it is no JSON object with a type, or holds too many others.
 
     Every string in it is well-formed but `text`, whose halves of a surrogate pair may belong to the
     text of the next frame.
     """
+    if len(data) > _MAX_BRACKETS and data.count("{") + data.count("[") > _MAX_BRACKETS:
+        return None
     try:
         return _decode(data)
     except (msgspec.DecodeError, RecursionError):

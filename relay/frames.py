@@ -6,6 +6,7 @@ becomes exactly one FinalEnd, with one Error just before it if the answer failed
 """
 
 import re
+from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
 from relay.errors import Code, RelayError
@@ -22,6 +23,9 @@ Format = Literal["events", "anythingllm"]
 # After a closing frame, seconds to wait for finalizeResponseStream, which brings sources and metrics.
 # Recorded: it follows within a millisecond.
 GRACE: Final = 10.0
+
+# Sources that are told by their titles: nobody reads on.
+_MAX_TITLES: Final = 1000
 
 _FINAL_STATUS: Final = re.compile(r"4(?!08|29)\d\d\b")
 
@@ -153,7 +157,9 @@ class Answer:
 
     def _final_end(self, reason: Reason) -> FinalEnd:
         self.ended = True
-        return FinalEnd(reason, self._sources, self._metrics, self._chat_id, self._skipped)
+        end = FinalEnd(reason, self._sources, self._metrics, self._chat_id, self._skipped)
+        self._sources, self._metrics = [], {}  # the answer may be held long after its end
+        return end
 
     def _frames(self, received: list[ServerSentEvent]) -> list[Event]:
         events: list[Event] = []
@@ -255,4 +261,7 @@ class Answer:
         if self._source_detail == "none":
             return []
         public = [without_paths(source) for source in sources]
-        return public if self._source_detail == "full" else [summary(s) for s in public]
+        if self._source_detail == "full":
+            return public
+        titles = (told for source in public if any((told := summary(source)).values()))
+        return list(islice(titles, _MAX_TITLES))

@@ -24,6 +24,8 @@ _ANNOUNCED: Final = re.compile(
     re.IGNORECASE,
 )
 _SHORTEST: Final = 8
+# As much is told of a failure, up to a blank: half a key would not be known for one.
+_BEGINNING: Final = re.compile(r".{0,4096}(?=\s|\Z)", re.DOTALL)
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 _PLACES: Final = frozenset(("url", "location", "chunksource", "docpath", "path", "filepath"))
 _ADDRESS: Final = re.compile(r"(?![^:]*file)[a-z][a-z0-9+.-]*://[^/\\]", re.IGNORECASE)
@@ -40,7 +42,9 @@ class Redactor:
         self._in_json = tuple((told, _in_string(told)) for told in map(_encoded, self._secrets))
 
     def text(self, text: str) -> str:
-        """Return `text` with every secret replaced."""
+        """Return the beginning of `text`, with every secret replaced."""
+        beginning = _BEGINNING.match(text)
+        text = "" if beginning is None else beginning[0]
         for secret in self._secrets:
             text = text.replace(secret, _BLANK)
         text = _ANNOUNCED.sub(rf"\1{_BLANK}", text)

@@ -100,7 +100,7 @@ class RelayStream:
         if self._task is not None:
             self._task.cancel()
 
-    async def _publish(self, events: Sequence[Event]) -> None:
+    async def _publish(self, events: list[Event]) -> None:
         if not events or self.outcome is not None:
             return
         data = [self._encoded(event, number) for number, event in enumerate(events, self.events + 1)]
@@ -108,9 +108,8 @@ class RelayStream:
             self.first_event_after = self.age
         self.events += len(events)
         self.bytes += sum(map(len, data))
-        if isinstance(end := events[-1], FinalEnd):
-            error = events[-2] if len(events) > 1 else None
-            self.outcome = error.code if isinstance(error, Error) else end.reason
+        self.outcome = _outcome(events)
+        events.clear()  # encoded, they are not needed any more, and the outlet may make us wait
         await self._outlet.append(data)
         if self.outcome is not None:
             await self._outlet.end()
@@ -156,3 +155,11 @@ class RelayStream:
             limit = None if self._answer.ended else self._answer.limit
             if limit is not None:
                 silence.reschedule(asyncio.get_running_loop().time() + limit)
+
+
+def _outcome(events: Sequence[Event]) -> str | None:
+    """Return how an answer ended with these events: a reason, or an error's code; None if it did not."""
+    if not isinstance(end := events[-1], FinalEnd):
+        return None
+    error = events[-2] if len(events) > 1 else None
+    return error.code if isinstance(error, Error) else end.reason

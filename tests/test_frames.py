@@ -357,6 +357,19 @@ def test_a_frame_that_cannot_be_read_is_skipped_and_counted(rubbish: bytes) -> N
 
 
 @pytest.mark.parametrize("format_", ["events", "anythingllm"])
+@pytest.mark.parametrize("two", ["[],[]", "{},{}", '{"a":[]}', '"[{"', '"\\ud800","[["'])
+def test_a_frame_of_too_many_objects_costs_only_itself(format_: Format, two: str) -> None:
+    """A few megabytes of brackets would become hundreds of megabytes of objects."""
+    for pairs, skipped in ((24_999, 0), (25_000, 1)):  # beside the two brackets of the frame itself
+        many = ",".join([two] * pairs).encode()
+        odd = b'data: {"type": "usageMetrics", "x": [' + many + b"]}\n\n"
+        events = hear([chunk("a") + odd + chunk("b") + finalize()], Answer(format=format_))
+        assert final(events).skipped == skipped
+        assert final(events).reason == "complete"
+        assert len(events) == (3 if format_ == "events" else 5 - skipped)
+
+
+@pytest.mark.parametrize("format_", ["events", "anythingllm"])
 def test_a_frame_nested_too_deep_costs_only_itself(format_: Format) -> None:
     """However deep: what came in the same read is kept."""
     for depth in (300, 800, 2000, 50_000):
@@ -717,6 +730,16 @@ def test_of_recorded_sources_only_file_addresses_and_storage_paths_are_lost(name
             assert lost.get("location", "direct-uploads/").startswith("direct-uploads/")
 
 
+def test_as_many_sources_are_told_as_anybody_reads() -> None:
+    """A frame of a few megabytes may hold a million; those of which nothing would be shown are none."""
+    nothing: list[dict[str, Any]] = [{}, {"url": "file:///a"}, {"text": "b"}, {"id": [], "title": None}]
+    many = [*nothing * 100, *({"id": n, "text": "b"} for n in range(1, 2001))]
+    frames = [chunk("a"), finalize(sources=many)]
+    told = final(hear(frames)).sources
+    assert [source["id"] for source in told] == list(range(1, 1001))
+    assert len(final(hear(frames, Answer(sources="full"))).sources) == len(many)
+
+
 @pytest.mark.parametrize("odd", [True, None, ["/srv/a"], {"at": "/srv/a"}])
 def test_a_title_is_text_or_a_number(odd: Any) -> None:
     """What else is there was not looked at."""
@@ -758,3 +781,19 @@ def test_secrets_are_blanked_in_a_providers_words(words: str, told: str) -> None
     """Keys and bearer tokens never reach a client; ordinary words do."""
     events = hear([frame("abort", error=words)], Answer(redactor=Redactor(["my-own-secret", "the", ""])))
     assert error(events).message == told
+
+
+@pytest.mark.parametrize("secret", ["my-own-secret", "sk-0123456789abcdef", "Bearer 0123456789abcdef"])
+def test_words_without_end_are_cut_between_words(secret: str) -> None:
+    """Wherever the cut comes to lie: half a secret is not known for one."""
+    redactor = Redactor(["my-own-secret"])
+    for before in range(4096 - len(secret) - 2, 4098):
+        words = "x" * (before - 5) + " abc " + f"{secret} and so on. " * 100_000
+        told = error(hear([frame("abort", error=words)], Answer(redactor=redactor))).message
+        assert told.lstrip("x") in (
+            *("", " abc", " abc [redacted]", " abc [redacted] and"),
+            *(" abc Bearer", " abc Bearer [redacted]", " abc Bearer [redacted] and"),
+        )
+        assert len(told) > 4000
+    endless = error(hear([frame("abort", error="x" * 5000)], Answer(redactor=redactor)))
+    assert endless.message == "AnythingLLM reported a failure without saying which."

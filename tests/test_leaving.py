@@ -5,6 +5,7 @@ import json
 import socket
 import struct
 import sys
+from typing import Any
 
 import aiohttp
 import pytest
@@ -19,9 +20,9 @@ from tests.running import Relay, settings, unanswered
 PROMPTLY = 5
 
 
-def raw_request(question: str) -> bytes:
+def raw_request(question: str, **fields: Any) -> bytes:
     """A request for clients that are rougher than a library lets them be."""
-    body = json.dumps({"question": question}).encode()
+    body = json.dumps({"question": question, **fields}).encode()
     head = "POST /stream-ask HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 

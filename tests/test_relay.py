@@ -1,8 +1,10 @@
 """The whole relay over real sockets, in front of the stand-in."""
 
 import asyncio
+import gc
 import json
 import random
+import socket
 
 import pytest
 
@@ -12,6 +14,8 @@ from relay.sse import PING
 from relay.standin import StandIn
 from tests.conftest import StartRelay
 from tests.running import Relay
+from tests.test_found import EVENTS, upstream
+from tests.test_leaving import raw_request
 
 FORGED = "a\n\nevent: final_end\ndata: {}\n\n: ping\r\rid: 7\u2028\u2029\u0085\0 end"
 
@@ -417,3 +421,26 @@ async def test_nothing_is_counted_as_running_afterwards(relay: Relay) -> None:
     await relay.ask("!die")
     await relay.idle()
     assert len(relay.app[STREAMS]) == 0
+
+
+async def test_what_waits_for_its_reader_is_held_as_bytes_alone(start_relay: StartRelay) -> None:
+    """Sources of a few megabytes are many times that as objects, and a client may read slowly."""
+    source = {"title": "a", "text": "x" * 100_000, "kind": ["a source of this test"]}
+    frames = [
+        {"type": "textResponseChunk", "textResponse": "x" * 1_000_000},  # the client is behind already
+        {"type": "finalizeResponseStream", "sources": [source]},
+    ]
+    body = b"".join(b"data: %b\n\n" % json.dumps(frame).encode() for frame in frames)
+    head = b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n" % (EVENTS, len(body))
+    async with upstream(head + body) as url:
+        relay = await start_relay(anythingllm_base_url=url, send_buffer=4096)
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect(("127.0.0.1", relay.port))
+            slow.sendall(raw_request("?", sources="full"))
+            running = relay.app[STREAMS]._running
+            while [stream.outcome for stream in running] != ["complete"]:
+                await asyncio.sleep(0.01)
+            held = [one for one in gc.get_objects() if isinstance(one, dict) and "kind" in one]
+            assert [one for one in held if one["kind"] == source["kind"]] == [source]  # our own
+        await relay.idle()
