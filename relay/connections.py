@@ -29,7 +29,8 @@ class Connections(web.Server):
     """Serves at most `limit` connections, and none that keeps its place without asking.
 
     When all places are taken, the connection that has waited longest without a request is closed for
-    a new one; when each has a request, the new one is refused with 503.
+    a new one; when each has a request, the new one is refused with 503. One that is refused or being
+    closed has no place any more.
     """
 
     def __init__(self, server: web.Server, *, limit: int, **options: Any) -> None:
@@ -43,7 +44,7 @@ class Connections(web.Server):
         self._options = {**options, "keepalive_timeout": 10 * _IDLE}
         self._handler = server.request_handler
         self._limit = limit
-        self._open = 0
+        self._open: set[Connection] = set()
         self._turned_away = 0
         self._clock: asyncio.TimerHandle | None = None
         self._heads = _Waiting(_HEAD)
@@ -65,14 +66,16 @@ class Connections(web.Server):
 
     def opened(self, connection: "Connection") -> None:
         """Count a new connection, and find it a place."""
-        self._open += 1
-        if self._open > self._limit:
+        self._open.add(connection)
+        if len(self._open) - len(self._closing) - len(self._refused) > self._limit:
             self._turned_away += 1
             oldest = self._idle.oldest() or self._heads.oldest()
             if oldest is None:
                 self._wait(connection, self._refused)
                 return
             self._turn_away(oldest)
+        elif len(self._open) > self._limit and (leaving := self._closing.oldest()) is not None:
+            self._let_go(leaving)
         self._wait(connection, self._heads)
 
     def heard(self, connection: "Connection") -> bool:
@@ -89,7 +92,7 @@ class Connections(web.Server):
 
     def lost(self, connection: "Connection") -> None:
         """Forget a connection."""
-        self._open -= 1
+        self._open.discard(connection)
         self._wait(connection, None)
 
     async def _guarded(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -132,8 +135,7 @@ class Connections(web.Server):
         for connection in self._refused.overdue(now):
             self._turn_away(connection)
         for connection in self._closing.overdue(now):
-            self._wait(connection, None)
-            connection.abort()
+            self._let_go(connection)
         if self._turned_away:
             fields = {"connections": self._turned_away, "limit": self._limit}
             log.warning("turned away (RELAY_MAX_CONNECTIONS)", extra={"fields": fields})
@@ -146,6 +148,10 @@ class Connections(web.Server):
         message = f"All {self._limit} connections are taken (RELAY_MAX_CONNECTIONS); try again."
         refusal = RelayError(Code.TOO_MANY_CONNECTIONS, message, headers={"Retry-After": "1"})
         self._close(connection, refusal if connection.said else None)
+
+    def _let_go(self, connection: "Connection") -> None:
+        self.lost(connection)  # now, not when the loop comes to tell so: others may be waiting
+        connection.abort()
 
     def _close(self, connection: "Connection", refusal: RelayError | None = None) -> None:
         self.closing(connection)
@@ -282,6 +288,9 @@ class _Waiting:
 
     def discard(self, connection: Connection) -> None:
         self._since.pop(connection, None)
+
+    def __len__(self) -> int:
+        return len(self._since)
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(self._since)

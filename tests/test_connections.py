@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from relay import connections
+from relay.handlers import STREAMS
 from relay.standin import StandIn
 from tests.conftest import StartRelay
 from tests.running import Relay
@@ -77,6 +78,12 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Any:
             monkeypatch.setattr(connections, name, seconds.get(name.strip("_").lower(), NEVER))
 
     return set_all
+
+
+@pytest.fixture
+def _no_last_moment_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is refused, and stays, may do so for the whole test."""
+    monkeypatch.setattr(connections, "_CLOSING", NEVER)
 
 
 # --- time ---
@@ -232,6 +239,45 @@ async def test_a_refused_one_that_says_nothing_is_not_waited_for(
     relay = await start_relay(relay_max_connections=1)
     async with relay.asking("!silent"), connected(relay) as (reader, _):
         assert await reader.read() == b""
+
+
+@pytest.mark.usefixtures("_no_last_moment_ends")
+async def test_those_that_are_refused_and_stay_keep_no_place(
+    limits: Any, start_relay: StartRelay
+) -> None:
+    """They need no key for that; clients with a request come first, each at the cost of the oldest."""
+    limits()
+    relay = await start_relay(relay_max_connections=20)
+    async with AsyncExitStack() as stack:
+        refused = [
+            await stack.enter_async_context(connected(relay, b"rubbish\r\n\r\n")) for _ in range(20)
+        ]
+        for reader, _ in refused:
+            assert (await answer(reader)).status == 400
+        good = [await stack.enter_async_context(connected(relay)) for _ in range(20)]
+        for number, client in enumerate(good, start=1):
+            assert await healthy(*client)
+            assert relay.connections <= 21, number
+        async with relay.asking("!echo hi") as listening:
+            assert (await listening.rest()).text == "hi"
+
+
+@pytest.mark.usefixtures("_no_last_moment_ends")
+async def test_those_without_a_place_take_none_that_gets_free(
+    limits: Any, start_relay: StartRelay
+) -> None:
+    limits()
+    relay = await start_relay(relay_max_connections=2)
+    async with relay.asking("!silent"), AsyncExitStack() as stack:
+        async with relay.asking("!silent"):
+            for data in (b"", GET, b"", GET):
+                reader, _ = await stack.enter_async_context(connected(relay, data))
+                if data:  # nobody is cut off for one that has no place either
+                    assert (await last_words(reader)).status == 503
+        while len(relay.app[STREAMS]) > 1 or relay.connections > 5:
+            await asyncio.sleep(0.01)
+        async with connected(relay) as good:
+            assert await healthy(*good)
 
 
 @pytest.mark.parametrize("limit", [500, 2500])
