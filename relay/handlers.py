@@ -93,7 +93,7 @@ async def readyz(request: web.Request) -> web.Response:
     """Tell whether a question would be answered: AnythingLLM is there and takes our key."""
     try:
         request.app[STREAMS].refuse_if_draining()
-        await request.app[UPSTREAM].probe()
+        await request.app[UPSTREAM].ready()
     except RelayError as error:
         return as_json(error, 503)
     return web.json_response({"status": "ok"})

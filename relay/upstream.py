@@ -23,6 +23,8 @@ _KEEPALIVE: Final = 2.0
 # A reused connection that ends this soon after sending was closed before our request got there.
 _DEAD_ON_ARRIVAL: Final = 0.05
 _PROBE_TIMEOUT: Final = 10.0
+# Seconds for which all who ask whether AnythingLLM is ready are told what one probe found.
+_PROBE_COUNTS: Final = 1.0
 _MAX_ERROR_BODY: Final = 64 * 1024
 _ERROR_TIMEOUT: Final = 2.0  # seconds for the words of a rejection; its status is enough without
 # Bytes read at a time, and what aiohttp may hold ahead: a client that does not read keeps little here.
@@ -114,6 +116,8 @@ class Upstream:
         self._connect_timeout = connect_timeout
         self._max_streams = max_streams
         self._redactor = redactor
+        self._probing: asyncio.Task[RelayError | None] | None = None
+        self._probe_counts_until = 0.0
 
     async def __aenter__(self) -> Self:
         self._session = self._open_session(
@@ -130,6 +134,9 @@ class Upstream:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])
         await self._session.close()
         await self._fresh.close()
 
@@ -169,6 +176,27 @@ class Upstream:
         answer = await self._get("/auth")
         if not isinstance(answer, dict) or answer.get("authenticated") is not True:
             raise _not_anythingllm("it does not answer like AnythingLLM")
+
+    async def ready(self) -> None:
+        """Check the same for many: those who ask within a second share a probe. Raises RelayError.
+
+        Safe to cancel: the others are told all the same.
+        """
+        probing = self._probing
+        if probing is None or (probing.done() and _now() >= self._probe_counts_until):
+            probing = self._probing = asyncio.create_task(self._probed())
+        await asyncio.wait([probing])
+        if (error := probing.result()) is not None:
+            raise error.with_traceback(None)  # it would grow with each who is told
+
+    async def _probed(self) -> RelayError | None:
+        try:
+            await self.probe()
+        except RelayError as error:
+            return error
+        finally:
+            self._probe_counts_until = _now() + _PROBE_COUNTS
+        return None
 
     async def probe_workspace(self, slug: str, setting: str) -> None:
         """Check that there is such a workspace. Raises RelayError naming the setting that has it."""
@@ -302,7 +330,7 @@ class _Fate:
         if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
             return False  # a part of an answer came back
         lost = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
-        soon = asyncio.get_running_loop().time() - self._sent_at <= _DEAD_ON_ARRIVAL
+        soon = _now() - self._sent_at <= _DEAD_ON_ARRIVAL
         return self._reused and lost and soon
 
     @classmethod
@@ -319,7 +347,11 @@ class _Fate:
 
     @staticmethod
     async def _on_sent(_session: object, context: Any, _params: object) -> None:
-        context.trace_request_ctx._sent_at = asyncio.get_running_loop().time()
+        context.trace_request_ctx._sent_at = _now()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _path(question: Question) -> str:

@@ -45,6 +45,7 @@ LIMITS = [
     (relay.frames, "GRACE", 0.1),
     (relay.upstream, "_ERROR_TIMEOUT", 0.1),
     (relay.upstream, "_PROBE_TIMEOUT", 0.5),
+    (relay.upstream, "_PROBE_COUNTS", 0.0),
 ]
 Leaving = Literal["waits", "closes one side", "resets"]
 

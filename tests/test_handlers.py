@@ -19,6 +19,7 @@ from relay.standin import KEY, StandIn
 from relay.standin.answers import NO_HISTORY, RESET
 from tests.conftest import StartRelay
 from tests.running import Relay
+from tests.test_upstream import server
 
 TEXT = "!echo \U0001f600 a\r\nb\rc\n\u2028\u2029\0é"
 ATTACHMENT = {
@@ -657,7 +658,10 @@ async def test_while_it_drains_no_stream_begins_and_the_relay_is_not_ready(relay
         assert response.status == 200
 
 
-async def test_not_ready_while_anythingllm_is_down(relay: Relay, standin: StandIn) -> None:
+async def test_not_ready_while_anythingllm_is_down(
+    relay: Relay, standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.upstream._PROBE_COUNTS", 0.0)
     port = int(standin.url.rpartition(":")[2])
     await standin.stop()
     async with relay.client.get("/readyz") as response:
@@ -681,6 +685,39 @@ async def test_not_ready_while_anythingllm_refuses_the_key(start_relay: StartRel
         assert refusal["code"] == "upstream_unauthorized"
         assert "ANYTHINGLLM_API_KEY" in refusal["error"]
         assert "another-key" not in refusal["error"]
+
+
+async def test_many_who_ask_whether_it_is_ready_cost_one_question(
+    start_relay: StartRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They need no key for it. Who leaves meanwhile takes nothing from the others."""
+    monkeypatch.setattr("relay.upstream._PROBE_COUNTS", 3600.0)
+    heads: list[bytes] = []
+    goes_on = asyncio.Event()
+
+    async def auth(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        await goes_on.wait()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n"
+        writer.write(head + b'{"authenticated":true}')
+        await reader.read()
+
+    async with server(auth) as url:
+        relay = await start_relay(anythingllm_base_url=url)
+        first = asyncio.create_task(relay.answers("GET", "/readyz"))
+        while not heads:
+            await asyncio.sleep(0.01)
+        others = [asyncio.create_task(relay.client.get("/readyz")) for _ in range(20)]
+        while relay.connections < 21:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        while relay.connections > 20:
+            await asyncio.sleep(0.01)
+        goes_on.set()
+        others.append(asyncio.create_task(relay.client.get("/readyz")))
+        for response in await asyncio.gather(*others):
+            assert (response.status, await response.json()) == (200, {"status": "ok"})
+    assert len(heads) == 1
 
 
 @asynccontextmanager

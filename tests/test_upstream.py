@@ -556,3 +556,80 @@ async def test_a_probe_that_gets_no_answer_ends(monkeypatch: pytest.MonkeyPatch)
     async with server(serve) as url, upstream(url) as client:
         with pytest.raises(RelayError, match=r"did not answer within 0\.2 seconds"):
             await client.probe()
+
+
+class Auth:
+    """Answers probes, and counts them."""
+
+    def __init__(self, status: bytes = b"200 OK") -> None:
+        self._status = status
+        self.asked = 0
+        self.answers = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.asked += 1
+        await self.answers.wait()
+        head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n"
+        writer.write(head % self._status + b'{"authenticated":true}')
+        await reader.read()
+
+
+@pytest.mark.parametrize(("status", "told"), [(b"200 OK", type(None)), (b"500 No", RelayError)])
+async def test_who_asks_meanwhile_shares_the_probe(
+    monkeypatch: pytest.MonkeyPatch, status: bytes, told: type
+) -> None:
+    """And who asks soon after; then it is asked again. What failed is shared as well."""
+    monkeypatch.setattr("relay.upstream._PROBE_COUNTS", 3600.0)
+    auth = Auth(status)
+    async with server(auth.serve) as url, upstream(url) as client:
+        asking = [asyncio.create_task(client.ready()) for _ in range(20)]
+        while not auth.asked:
+            await asyncio.sleep(0.01)
+        auth.answers.set()
+        heard = await asyncio.gather(*asking, client.ready(), return_exceptions=True)
+        heard += await asyncio.gather(client.ready(), return_exceptions=True)
+        assert [type(one) for one in heard] == [told] * 22
+        assert auth.asked == 1
+        client._probe_counts_until = 0.0
+        await asyncio.gather(client.ready(), client.ready(), return_exceptions=True)
+        assert auth.asked == 2
+
+
+async def test_a_probe_of_ones_own_is_always_a_new_one() -> None:
+    """`--check` tells what is, not what was."""
+    auth = Auth()
+    auth.answers.set()
+    async with server(auth.serve) as url, upstream(url) as client:
+        await client.ready()
+        await client.probe()
+        await client.probe()
+        assert auth.asked == 3
+
+
+async def test_who_leaves_ends_no_probe_of_others() -> None:
+    auth = Auth()
+    async with server(auth.serve) as url, upstream(url) as client:
+        first, second = (asyncio.create_task(client.ready()) for _ in range(2))
+        while not auth.asked:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        await asyncio.wait([first])
+        auth.answers.set()
+        await second
+        assert auth.asked == 1
+
+
+async def test_a_probe_that_nobody_waits_for_ends_with_its_owner() -> None:
+    """The check around every test finds tasks that are left over."""
+    auth = Auth()
+    async with server(auth.serve) as url:
+        async with upstream(url) as client:
+            asking = asyncio.create_task(client.ready())
+            while not auth.asked:
+                await asyncio.sleep(0.01)
+            asking.cancel()
+            await asyncio.wait([asking])
+            assert client._probing is not None
+            assert not client._probing.done()
+        assert client._probing.cancelled()
