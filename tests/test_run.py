@@ -350,10 +350,12 @@ async def test_check_is_interrupted(begin: Start) -> None:
     async with server:
         program = await begin("--check", **upstream(f"http://127.0.0.1:{port_of(server)}"))
         writer = await connected
-        program.signal(signal.SIGINT)
-        assert await program.ended() == 130
-        writer.close()
-        await writer.wait_closed()
+        try:
+            program.signal(signal.SIGINT)
+            assert await program.ended() == 130
+        finally:  # or the server waits for it
+            writer.close()
+            await writer.wait_closed()
     assert program.err == ""
 
 
