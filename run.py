@@ -13,14 +13,16 @@ from relay import logs
 from relay.access import is_one_of
 from relay.app import create_app, create_upstream
 from relay.check import check
+from relay.connections import MAX_LEAVING
 from relay.server import serve
 from relay.sockets import CannotListen, raise_descriptor_limit
 from relay.standin import StandIn
 
 UPSTREAM_FAILED: Final = 1
 SETTINGS_FAILED: Final = 2
-# Open files besides those of clients and streams: listening sockets, log, probes, event loop.
-SPARE_DESCRIPTORS: Final = 64
+# Open files besides those of clients and streams: listening sockets, log, probes, event loop, and
+# clients that are being refused.
+SPARE_DESCRIPTORS: Final = 64 + MAX_LEAVING
 INTERRUPTED: Final = 130  # a check by Ctrl-C, as a shell says it
 
 

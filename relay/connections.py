@@ -19,6 +19,8 @@ _IDLE: Final = 75.0
 _REFUSED: Final = 1.0
 # Seconds to take our last words.
 _CLOSING: Final = 2.0
+# Connections that may be open beyond the limit, to be told why they have no place.
+MAX_LEAVING: Final = 256
 # Seconds between looks at those that wait.
 _LOOK: Final = 1.0
 
@@ -71,7 +73,7 @@ class Connections(web.Server):
             self._turned_away += 1
             oldest = self._idle.oldest() or self._heads.oldest()
             if oldest is None:
-                self._wait(connection, self._refused)
+                self._refuse(connection)
                 return
             self._turn_away(oldest)
         elif len(self._open) > self._limit and (leaving := self._closing.oldest()) is not None:
@@ -143,6 +145,13 @@ class Connections(web.Server):
         waiting = (self._heads, self._idle, self._refused, self._closing)
         again = any(waits.oldest() for waits in waiting)
         self._clock = self._loop.call_later(_LOOK, self._look) if again else None
+
+    def _refuse(self, connection: "Connection") -> None:
+        if len(self._refused) + len(self._closing) >= MAX_LEAVING:
+            leaving = self._closing.oldest() or self._refused.oldest()
+            if leaving is not None:
+                self._let_go(leaving)
+        self._wait(connection, self._refused)
 
     def _turn_away(self, connection: "Connection") -> None:
         message = f"All {self._limit} connections are taken (RELAY_MAX_CONNECTIONS); try again."

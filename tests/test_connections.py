@@ -280,6 +280,21 @@ async def test_those_without_a_place_take_none_that_gets_free(
             assert await healthy(*good)
 
 
+@pytest.mark.usefixtures("_no_last_moment_ends")
+async def test_only_so_many_are_told_at_once_that_they_have_no_place(
+    limits: Any, start_relay: StartRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are cut off without a word: a flood must not use up what the relay may open."""
+    limits()
+    monkeypatch.setattr(connections, "MAX_LEAVING", 3)
+    relay = await start_relay(relay_max_connections=1)
+    async with relay.asking("!silent"), AsyncExitStack() as stack:
+        for _ in range(20):
+            reader, _ = await stack.enter_async_context(connected(relay, GET))
+            assert (await last_words(reader)).status == 503
+            assert relay.connections <= 4
+
+
 @pytest.mark.parametrize("limit", [500, 2500])
 async def test_five_hundred_that_send_a_byte_now_and_then_keep_nobody_waiting(
     start_relay: StartRelay, standin: StandIn, limit: int

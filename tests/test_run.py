@@ -275,10 +275,10 @@ async def test_more_open_files_than_there_may_be_is_a_warning(start: Start, tmp_
     )
     few = await start("--demo", PYTHONPATH=str(tmp_path))
     enough = await start(
-        "--demo", PYTHONPATH=str(tmp_path), RELAY_MAX_STREAMS="300", RELAY_MAX_CONNECTIONS="600"
+        "--demo", PYTHONPATH=str(tmp_path), RELAY_MAX_STREAMS="200", RELAY_MAX_CONNECTIONS="400"
     )
     assert await few.stop() == 0
-    assert "may need 3564 open files, and this process may have 1000" in few.err
+    assert "may need 3820 open files, and this process may have 1000" in few.err
     assert await enough.stop() == 0
     assert "Warning" not in enough.err
 
