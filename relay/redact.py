@@ -29,6 +29,7 @@ _BEGINNING: Final = re.compile(r".{0,4096}(?=\s|\Z)", re.DOTALL)
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 _PLACES: Final = frozenset(("url", "location", "chunksource", "docpath", "path", "filepath"))
 _ADDRESS: Final = re.compile(r"(?![^:]*file)[a-z][a-z0-9+.-]*://[^/\\]", re.IGNORECASE)
+_FILE: Final = re.compile(r"file:[/\\]", re.IGNORECASE)
 _OF_A_PATH: Final = re.compile(r"[/\\:%]")
 _TITLE_FIELDS: Final = ("id", "title", "url", "score")
 
@@ -89,7 +90,7 @@ def _is_no_path(place: Any) -> bool:
     if not isinstance(place, str) or not place.isprintable():
         return False
     if _ADDRESS.match(place):
-        return "file:" not in unquote(place).lower()
+        return not _FILE.search(unquote(place))
     return not _OF_A_PATH.search(place)
 
 

@@ -701,6 +701,7 @@ def test_paths_of_the_server_are_not_passed_on(path: str) -> None:
 ADDRESSES = [
     "https://example.org/a?b=c%20d#e",
     "http://127.0.0.1:3001/profile",
+    "https://en.wikipedia.org/wiki/File:Example.jpg",
     "link://https://example.org/a",
     "youtube://https://www.youtube.com/watch?v=a",
     "github://https://github.com/a/b?payload=c",
