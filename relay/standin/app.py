@@ -60,6 +60,12 @@ class StandIn:
         """The newest stream-chat requests whose key and JSON were good, oldest first."""
         return self._asks.all
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        server = self._runner.server if self._runner is not None else None
+        return 0 if server is None else len(server.connections)
+
     async def next_ask(self) -> Ask:
         """Wait for the oldest ask that this has not returned yet."""
         return await self._asks.next()
