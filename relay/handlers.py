@@ -2,7 +2,7 @@
 
 import logging
 import re
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple
 
 from aiohttp import web
 
@@ -11,7 +11,6 @@ from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
 from relay.metrics import CONTENT_TYPE, Metrics
 from relay.middlewares import OWNER, request_id
-from relay.pipe import Pipe
 from relay.question import Policy, Question
 from relay.redact import Redactor
 from relay.refusals import as_json
@@ -46,13 +45,6 @@ _EVENT_ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 log = logging.getLogger(__name__)
 routes = web.RouteTableDef()
-
-
-class Readable(Protocol):
-    """Gives the events of a stream to one reader."""
-
-    async def read(self) -> bytes:
-        """Return encoded events, or wait for some; empty after the last one."""
 
 
 @routes.post("/stream-ask", expect_handler=body.on_expect)
@@ -108,18 +100,19 @@ async def metrics(request: web.Request) -> web.Response:
 async def _answer(request: web.Request, asked: Question) -> web.StreamResponse:
     """Stream an answer that belongs to its one reader."""
     streams = request.app[STREAMS]
-    pipe = Pipe()
-    stream = _stream(request, asked, pipe)
     response = _event_stream(request)
+    stream = _stream(request, asked, response)
     streams.admit(stream, request.get(OWNER))
     try:
-        async with stream:
-            await _deliver(pipe, request, response)
+        await response.prepare(request)
+        async with response:
+            await stream.run()
+            await response.taken()
     except ConnectionResetError:
         _let_go(request)
     finally:
         streams.release(stream)
-        outcome = stream.outcome if pipe.drained else None
+        outcome = stream.outcome if response.ended else None
         if response.stuck:
             outcome = "stuck"
             request.app[METRICS].dropped("stuck")
@@ -152,7 +145,12 @@ async def _follow(request: web.Request, held: ResumableStream, after: int) -> we
     response.headers["X-Stream-ID"] = held.id
     with request.app[STREAMS].serving(), held.reading(after) as reader:
         try:
-            await _deliver(reader, request, response)
+            await response.prepare(request)
+            async with response:
+                while events := await reader.read():
+                    await response.write(events)
+                await response.end()
+                await response.taken()
         except ConnectionResetError:
             _let_go(request)
         except EventsGone:
@@ -162,14 +160,6 @@ async def _follow(request: web.Request, held: ResumableStream, after: int) -> we
             if response.stuck:
                 _tell_dropped(request, "stuck")
     return response
-
-
-async def _deliver(source: Readable, request: web.Request, response: EventStreamResponse) -> None:
-    await response.prepare(request)
-    async with response:
-        while events := await source.read():
-            await response.write(events)
-        await response.finish()
 
 
 def _let_go(request: web.Request) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import HttpVersion11, web
@@ -42,7 +43,7 @@ class EventStreamResponse(EventSourceResponse):
         self._patience = send_timeout
         self._last = last
         self._behind = asyncio.Event()  # set once the client may be
-        self._ended = False
+        self.ended = False  # whether all of the body was written
         self.stuck = False  # whether the client was given up
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -70,10 +71,17 @@ class EventStreamResponse(EventSourceResponse):
             self._behind.set()
         await super().write(data)
 
-    async def finish(self) -> None:
-        """End the body, and wait until the kernel took all of it or the client was given up."""
-        self._ended = True
+    async def append(self, events: Sequence[bytes]) -> None:
+        """Write the events of a stream of which this is the only reader."""
+        await self.write(b"".join(events))
+
+    async def end(self) -> None:
+        """End the body."""
+        self.ended = True
         await self.write_eof()
+
+    async def taken(self) -> None:
+        """Wait until the kernel took all of an ended body, or the client was given up."""
         self._behind.set()
         while self._waiting():  # noqa: ASYNC110 (a transport tells of room, but not of being empty)
             await asyncio.sleep(_LOOK)
@@ -97,7 +105,7 @@ class EventStreamResponse(EventSourceResponse):
                 transport.abort()
                 return
             overdue = now >= self._last_write + self._heartbeat
-            if overdue and not self._ended and not self._waiting():
+            if overdue and not self.ended and not self._waiting():
                 try:
                     await self.write(PING)
                 except ConnectionResetError:

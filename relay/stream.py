@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from relay import sse
 from relay.errors import Code, RelayError
@@ -14,10 +14,13 @@ from relay.upstream import Reply, Upstream
 
 
 class Outlet(Protocol):
-    """Takes the events of a stream for its readers: a relay.pipe.Pipe or a relay.window.Window."""
+    """Takes the events of a stream: the response to its one reader, or the window of many."""
 
     async def append(self, events: Sequence[bytes]) -> None:
-        """Take events; may wait until there is room for more."""
+        """Take events; may wait until there is room for more.
+
+        Raises ConnectionResetError if nobody is there any more to take them.
+        """
 
     async def end(self) -> None:
         """Learn that no more events come."""
@@ -27,7 +30,7 @@ class RelayStream:
     """Asks one question, and puts every event of the answer, encoded once, into its outlet.
 
     AnythingLLM is read only as fast as the outlet takes. With `numbered`, the events have the ids 1, 2,
-    3 ... Runs once.
+    3 ... Runs once, in the task that shall end with it.
     """
 
     def __init__(
@@ -62,29 +65,17 @@ class RelayStream:
         """Seconds since it was made."""
         return asyncio.get_running_loop().time() - self._made_at
 
-    async def __aenter__(self) -> Self:
-        """Run beside the one reader, until it leaves."""
-        self._producer = asyncio.create_task(self.run())
-        return self
-
-    async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
-        if exc_type is not None:
-            self._producer.cancel()
-        try:
-            await asyncio.wait([self._producer])
-        except asyncio.CancelledError:
-            self._producer.cancel()
-            await asyncio.wait([self._producer])
-            raise
-
     async def run(self) -> None:
         """Ask, and return when the whole answer is in the outlet.
 
-        Cancelling it closes the connection to AnythingLLM, and leaves the answer without an end.
+        Cancelling it closes the connection to AnythingLLM, and leaves the answer without an end. So does
+        the outlet's ConnectionResetError, which is raised.
         """
         self._task = asyncio.current_task()
         try:
             await self._publish(await self._ask_until_stopped())
+        except ConnectionResetError:  # the outlet's: upstream.py has words for those of AnythingLLM
+            raise
         except Exception as fault:
             # Whatever broke may be in what the answer holds, so its end is told without that.
             self.fault = fault

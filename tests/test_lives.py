@@ -16,7 +16,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from relay.errors import Code, RelayError
 from relay.frames import Answer
-from relay.pipe import Pipe
 from relay.question import Policy, Question, parse
 from relay.resumable import MAX_READERS, Asked, ResumableStream, ResumableStreams
 from relay.sse import Decoder
@@ -110,6 +109,20 @@ class Reader:
     may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
     received: bytes = b""
     outcome: str = "reading"  # then "whole", "gone" or "left"
+
+
+class Response:
+    """In place of the response to the one reader of a plain stream."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def append(self, events: Sequence[bytes]) -> None:
+        await self._reader.may_go_on.wait()
+        self._reader.received += b"".join(events)
+
+    async def end(self) -> None:
+        self._reader.outcome = "whole"
 
 
 @dataclass(eq=False)
@@ -258,8 +271,9 @@ class Lives(RuleBasedStateMachine):
         self.do(self._open_plain())
 
     async def _open_plain(self) -> None:
-        pipe = Pipe()
-        tap = Tap(pipe)
+        reader = Reader(0)
+        reader.may_go_on.set()
+        tap = Tap(Response(reader))
         stream = self._stream(tap, numbered=False)
         running = sum(life.counts for life in self.lives)
         try:
@@ -269,19 +283,15 @@ class Lives(RuleBasedStateMachine):
             assert running >= MOST_RUNNING
             return
         assert running < MOST_RUNNING
-        reader = Reader(0)
-        reader.may_go_on.set()
-        reader.task = asyncio.create_task(self._read_plain(stream, pipe, reader))
+        reader.task = asyncio.create_task(self._run_plain(stream))
         await step()
         self.lives.append(Life(self.calls.all[-1], tap, readers=[reader]))
 
     # Reading
 
-    async def _read_plain(self, stream: RelayStream, pipe: Pipe, reader: Reader) -> None:
+    async def _run_plain(self, stream: RelayStream) -> None:
         try:
-            async with stream:
-                await self._take(pipe, reader)
-            reader.outcome = "whole"
+            await stream.run()
         finally:
             self.streams.release(stream)
 

@@ -9,7 +9,6 @@ import pytest
 
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
-from relay.pipe import Pipe
 from relay.question import Policy, parse
 from relay.stream import RelayStream
 
@@ -171,29 +170,28 @@ async def test_a_fault_of_ours_ends_it_in_words(monkeypatch: pytest.MonkeyPatch)
     assert kept.ends == 1
 
 
-async def test_a_context_runs_it_beside_its_reader() -> None:
-    """Leaving with the end lets it finish; leaving early ends it."""
-    pipe = Pipe()
-    upstream = Upstream(CHUNK, LAST)
-    async with stream(upstream, pipe):
-        while await pipe.read():
-            pass
-    assert upstream.closed
-    pipe, upstream = Pipe(), Upstream(CHUNK)
-    with pytest.raises(ConnectionResetError):
-        async with stream(upstream, pipe):
-            await pipe.read()
+async def test_a_reader_that_leaves_is_no_fault() -> None:
+    """Its response tells so by an error that is raised, and AnythingLLM is let go."""
+
+    class Left(Kept):
+        async def append(self, events: Sequence[bytes]) -> None:
             raise ConnectionResetError
+
+    upstream = Upstream(CHUNK)
+    one = stream(upstream, Left())
+    with pytest.raises(ConnectionResetError):
+        await one.run()
     assert upstream.closed
+    assert (one.fault, one.outcome) == (None, None)
 
 
 async def test_time_waiting_for_the_reader_is_no_silence_of_anythingllm() -> None:
-    pipe = Pipe()
-    large = b'data: {"type":"textResponseChunk","textResponse":"%b"}\n\n' % (b"x" * 70_000)
-    upstream: Any = Upstream(large, CHUNK, LAST)
-    one = RelayStream(upstream, QUESTION, Answer(limits=Limits(idle=0.05)), pipe)
-    async with one:
-        await asyncio.sleep(0.2)
-        while await pipe.read():
-            pass
+    class Slow(Kept):
+        async def append(self, events: Sequence[bytes]) -> None:
+            await super().append(events)
+            await asyncio.sleep(0.2)
+
+    upstream: Any = Upstream(CHUNK, CHUNK, LAST)
+    one = RelayStream(upstream, QUESTION, Answer(limits=Limits(idle=0.05)), Slow())
+    await one.run()
     assert one.outcome == "complete"
