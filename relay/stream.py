@@ -10,6 +10,7 @@ from relay.events import Error, Event, FinalEnd, Reason, name_of, to_json
 from relay.frames import Answer
 from relay.question import Question
 from relay.redact import Redactor
+from relay.silence import Silence
 from relay.upstream import Reply, Upstream
 
 
@@ -124,7 +125,7 @@ class RelayStream:
         """Publish what AnythingLLM answers; return the end, if something else than a frame brings it."""
         try:
             async with (
-                asyncio.timeout(self._answer.limit) as silence,
+                Silence(self._answer.limit) as silence,
                 self._upstream.ask(self._question, self._headers) as reply,
             ):
                 while not self._answer.ended:
@@ -136,16 +137,14 @@ class RelayStream:
             return self._answer.fail(error)
         return []
 
-    async def _step(self, reply: Reply, silence: asyncio.Timeout) -> None:
+    async def _step(self, reply: Reply, silence: Silence) -> None:
         heard = self._answer.frames
         data = await reply.read()
         events = self._answer.feed(data) if data else self._answer.eof()
         if events or self._answer.frames != heard:
-            silence.reschedule(None)  # AnythingLLM is not silent while it is us who do not read
+            silence.allow(None)  # AnythingLLM is not silent while it is us who do not read
             await self._publish(events)
-            limit = None if self._answer.ended else self._answer.limit
-            if limit is not None:
-                silence.reschedule(asyncio.get_running_loop().time() + limit)
+            silence.allow(None if self._answer.ended else self._answer.limit)
 
 
 def _outcome(events: Sequence[Event]) -> str | None:
