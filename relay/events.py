@@ -3,7 +3,8 @@
 Each class is one kind of event; its tag is both the SSE event name and the `type` inside the JSON.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -66,6 +67,10 @@ class RawFrame(Event, frozen=True, tag="message"):
 
 
 _encode = msgspec.json.Encoder().encode
+_NAMES: Final[Mapping[type[Event], str]] = {
+    kind: str(kind.__struct_config__.tag)
+    for kind in (Chunk, Reasoning, Thought, Output, Error, FinalEnd)
+} | {RawFrame: ""}
 
 # Line ends to some clients (Python's str.splitlines, old JavaScript), though not to WHATWG's parser.
 _LINE_ENDS = (
@@ -81,13 +86,12 @@ def to_json(event: Event) -> bytes:
     Every string in the event must be well-formed: a lone surrogate raises UnicodeEncodeError.
     """
     data = _encode(event.frame if isinstance(event, RawFrame) else event)
-    for raw, escaped in _LINE_ENDS:
-        if raw in data:
+    if not data.isascii():
+        for raw, escaped in _LINE_ENDS:
             data = data.replace(raw, escaped)
     return data
 
 
 def name_of(event: Event) -> str:
     """The SSE event name; empty for the default event."""
-    name = event.__struct_config__.tag
-    return "" if name == "message" else str(name)
+    return _NAMES[type(event)]

@@ -5,6 +5,7 @@ line, one leading BOM is dropped, an event that the end of input cuts short is d
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -142,11 +143,17 @@ def encode(data: bytes, *, event: str = "", id: str = "") -> bytes:  # noqa: A00
 
     Raises ValueError for an `event` or `id` that would forge a field.
     """
-    head = _line("event", event) + _line("id", id)
+    head = _event_line(event) + _line("id", id) if id else _event_line(event)
     if b"\n" not in data and b"\r" not in data:
         return b"%bdata: %b\n\n" % (head, data)
     lines = b"".join(b"data: %b\n" % line for line in _LINE_END.split(data))
     return b"%b%b\n" % (head, lines)
+
+
+@lru_cache(64)
+def _event_line(event: str) -> bytes:
+    """One line of the few that there are."""
+    return _line("event", event)
 
 
 def _line(name: str, value: str) -> bytes:
