@@ -35,6 +35,8 @@ class EventStreamResponse(EventSourceResponse):
     client that takes a few is waited for. The connection closes after the `last` response.
     """
 
+    _send_headers_immediately = False  # the first comment follows at once, in the same write
+
     def __init__(self, *, heartbeat: float, send_timeout: float, last: bool = False) -> None:
         # Its own send_timeout would have the kernel cut the connection, and the log could not say why.
         super().__init__(allow_all_methods=True, send_timeout=None)
@@ -66,19 +68,22 @@ class EventStreamResponse(EventSourceResponse):
 
         Raises ConnectionResetError once the client is gone.
         """
-        self._last_write = self._loop.time()
-        if len(data) > _LARGE or self._waiting():
-            self._behind.set()
+        self._note_write(len(data))
         await super().write(data)
 
     async def append(self, events: Sequence[bytes]) -> None:
         """Write the events of a stream of which this is the only reader."""
         await self.write(b"".join(events))
 
-    async def end(self) -> None:
-        """End the body."""
+    async def end(self, events: Sequence[bytes] = ()) -> None:
+        """Write the last events and the end of the body."""
+        await self.write_eof(b"".join(events))
         self.ended = True
-        await self.write_eof()
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write the last bytes and the end of the body; waits while the client is behind."""
+        self._note_write(len(data))
+        await super().write_eof(data)
 
     async def taken(self) -> None:
         """Wait until the kernel took all of an ended body, or the client was given up."""
@@ -123,6 +128,11 @@ class EventStreamResponse(EventSourceResponse):
                 await self._behind.wait()
         except TimeoutError:
             pass
+
+    def _note_write(self, size: int) -> None:
+        self._last_write = self._loop.time()
+        if size > _LARGE or self._waiting():
+            self._behind.set()
 
     def _waiting(self) -> int:
         """Bytes that the kernel did not take yet."""

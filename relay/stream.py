@@ -23,8 +23,8 @@ class Outlet(Protocol):
         Raises ConnectionResetError if nobody is there any more to take them.
         """
 
-    async def end(self) -> None:
-        """Learn that no more events come."""
+    async def end(self, events: Sequence[bytes] = ()) -> None:
+        """Take the last events: no more come. Otherwise like append."""
 
 
 class RelayStream:
@@ -102,9 +102,10 @@ class RelayStream:
         self.bytes += sum(map(len, data))
         self.outcome = _outcome(events)
         events.clear()  # encoded, they are not needed any more, and the outlet may make us wait
-        await self._outlet.append(data)
-        if self.outcome is not None:
-            await self._outlet.end()
+        if self.outcome is None:
+            await self._outlet.append(data)
+        else:
+            await self._outlet.end(data)
 
     def _encoded(self, event: Event, number: int) -> bytes:
         data = self._redactor.json(to_json(event))

@@ -27,8 +27,8 @@ class Window(Protocol):
     async def append(self, events: Sequence[bytes]) -> None:
         """Add the next events. Never waits for a reader."""
 
-    async def end(self) -> None:
-        """Tell that no more events come."""
+    async def end(self, events: Sequence[bytes] = ()) -> None:
+        """Add the last events: no more come."""
 
     async def span(self) -> Span:
         """Return what is held now."""
@@ -92,10 +92,10 @@ class MemoryWindow:
             while self._too_large():
                 self._drop_oldest()
 
-    async def end(self) -> None:
-        """Tell that no more events come."""
+    async def end(self, events: Sequence[bytes] = ()) -> None:
+        """Add the last events: no more come."""
         self._ended = True
-        self._wake()
+        await self.append(events)
 
     async def span(self) -> Span:
         """Return what is held now."""

@@ -96,8 +96,9 @@ class Tap:
         self.events += events
         await self._outlet.append(events)
 
-    async def end(self) -> None:
-        await self._outlet.end()
+    async def end(self, events: Sequence[bytes] = ()) -> None:
+        self.events += events
+        await self._outlet.end(events)
 
 
 @dataclass(eq=False)
@@ -121,7 +122,8 @@ class Response:
         await self._reader.may_go_on.wait()
         self._reader.received += b"".join(events)
 
-    async def end(self) -> None:
+    async def end(self, events: Sequence[bytes] = ()) -> None:
+        await self.append(events)
         self._reader.outcome = "whole"
 
 

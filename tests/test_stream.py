@@ -65,8 +65,9 @@ class Kept:
             self.waits.set()
             await asyncio.get_running_loop().create_future()
 
-    async def end(self) -> None:
+    async def end(self, events: Sequence[bytes] = ()) -> None:
         self.ends += 1
+        await self.append(events)
 
 
 def stream(upstream: Any, outlet: Any, **options: Any) -> RelayStream:
