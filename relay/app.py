@@ -1,5 +1,6 @@
 """Puts the parts together."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -38,7 +39,8 @@ def create_app(settings: Settings) -> web.Application:
     app[handlers.REDACTOR] = _redactor(settings)
     streams = Streams(settings.relay_max_streams, settings.relay_max_streams_per_key)
     app[handlers.STREAMS] = streams
-    app[handlers.METRICS] = Metrics(streams)
+    metrics = app[handlers.METRICS] = Metrics()
+    metrics.watch("relay_streams_active", "Answers that run now.", lambda: len(streams))
     app[handlers.RESUMABLE] = ResumableStreams(
         streams,
         patience=settings.relay_resume_window,
@@ -56,10 +58,21 @@ def create_app(settings: Settings) -> web.Application:
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
         async with create_upstream(settings) as app[handlers.UPSTREAM]:
+            metrics.watch(
+                "relay_upstream_connections",
+                "Connections to AnythingLLM that an answer uses now.",
+                lambda: app[handlers.UPSTREAM].connections,
+            )
             yield
             await app[handlers.RESUMABLE].close()
 
-    app.cleanup_ctx.append(upstream)
+    async def lag(_app: web.Application) -> AsyncIterator[None]:
+        measuring = asyncio.create_task(metrics.measure_lag())
+        yield
+        measuring.cancel()
+        await asyncio.wait([measuring])
+
+    app.cleanup_ctx.extend([upstream, lag])
     return app
 
 

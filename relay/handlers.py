@@ -190,6 +190,7 @@ def _stream(
         headers=headers,
         numbered=numbered,
         redactor=app[REDACTOR],
+        metrics=app[METRICS],
     )
 
 

@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 from relay import sse
 from relay.errors import Code, RelayError
-from relay.events import Error, Event, FinalEnd, Reason, name_of, to_json
+from relay.events import Chunk, Error, Event, FinalEnd, Reason, name_of, to_json
 from relay.frames import Answer
+from relay.metrics import Metrics
 from relay.question import Question
 from relay.redact import Redactor
 from relay.silence import Silence
@@ -44,6 +45,7 @@ class RelayStream:
         headers: Mapping[str, str] | None = None,
         numbered: bool = False,
         redactor: Redactor = Redactor(),  # noqa: B008 (immutable)
+        metrics: Metrics | None = None,
     ) -> None:
         self._upstream = upstream
         self._question = question
@@ -52,9 +54,11 @@ class RelayStream:
         self._headers = headers
         self._numbered = numbered
         self._redactor = redactor
+        self._metrics = metrics
         self._task: asyncio.Task[Any] | None = None
         self._stopped: list[Event] | None = None  # the events of an end from outside
-        self._made_at = asyncio.get_running_loop().time()
+        self._made_at = self._said_at = asyncio.get_running_loop().time()
+        self._said_nothing = True
         self.events = 0
         self.bytes = 0
         self.first_event_after: float | None = None  # seconds
@@ -101,11 +105,20 @@ class RelayStream:
         self.events += len(events)
         self.bytes += sum(map(len, data))
         self.outcome = _outcome(events)
+        self._measure(events)
         events.clear()  # encoded, they are not needed any more, and the outlet may make us wait
         if self.outcome is None:
             await self._outlet.append(data)
         else:
             await self._outlet.end(data)
+
+    def _measure(self, events: Sequence[Event]) -> None:
+        chunks = sum([type(event) is Chunk for event in events])
+        if not chunks or self._metrics is None:
+            return
+        now = asyncio.get_running_loop().time()
+        self._metrics.said(chunks, now - self._said_at, first=self._said_nothing)
+        self._said_at, self._said_nothing = now, False
 
     def _encoded(self, event: Event, number: int) -> bytes:
         data = self._redactor.json(to_json(event))

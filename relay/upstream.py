@@ -116,6 +116,7 @@ class Upstream:
         self._connect_timeout = connect_timeout
         self._max_streams = max_streams
         self._redactor = redactor
+        self.connections = 0  # that carry an answer now
         self._probing: asyncio.Task[RelayError | None] | None = None
         self._probe_counts_until = 0.0
 
@@ -167,9 +168,13 @@ class Upstream:
         it. Leaving early closes the socket. Raises RelayError.
         """
         response = await self._post(_path(question), msgspec.json.encode(question.body()), headers or {})
-        with Reply(response) as reply:
-            await self._check(response)
-            yield reply
+        self.connections += 1
+        try:
+            with Reply(response) as reply:
+                await self._check(response)
+                yield reply
+        finally:
+            self.connections -= 1
 
     async def probe(self) -> None:
         """Check that AnythingLLM is there and takes our key. Raises RelayError saying what is wrong."""
