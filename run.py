@@ -103,7 +103,6 @@ async def _serve(settings: Settings) -> int:
         settings.relay_host,
         settings.relay_port,
         max_connections=settings.relay_max_connections,
-        send_timeout=settings.relay_send_timeout,
         grace=settings.relay_shutdown_grace,
         ready=ready,
     )

@@ -132,7 +132,9 @@ class Settings(BaseModel):
     relay_send_timeout: float = Field(30, gt=0, description=SECONDS)
     relay_resume_window: float = Field(60, gt=0, description=SECONDS)
     relay_resume_bytes: int = Field(4_194_304, ge=1024, description=BYTES)
-    relay_resume_total_bytes: int = Field(268_435_456, ge=1024, description=BYTES)
+    relay_resume_total_bytes: int = Field(
+        268_435_456, ge=16384, description="write a whole number of bytes, 16384 or more"
+    )
     relay_shutdown_grace: float = Field(
         10, ge=0, description="write a number of seconds, or 0 to end streams at once"
     )

@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import _ErrInfo
 
 from relay.errors import Code, RelayError
 from relay.refusals import as_bytes, of_no_request
@@ -179,7 +180,7 @@ def _odd(request: web.BaseRequest) -> str | None:
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_connections", "_malformed", "_request", "_wire", "over", "said", "waits")
+    __slots__ = ("_broken", "_connections", "_malformed", "_request", "_wire", "over", "said", "waits")
 
     def __init__(
         self, connections: Connections, *, loop: asyncio.AbstractEventLoop, **options: Any
@@ -189,6 +190,7 @@ class Connection(web.RequestHandler):
         self._request: web.BaseRequest | None = None
         self.said = False  # whether bytes came that may be a request
         self.over = False  # whether the last answer is on its way
+        self._broken = False  # whether what was read last is no HTTP
         self._malformed = False  # whether what came last is no HTTP
         self.waits: _Waiting | None = None
 
@@ -207,9 +209,10 @@ class Connection(web.RequestHandler):
         """Read what the client sent, if it has a place."""
         if data:
             self.said = True
-            if not self._connections.heard(self):
+            if self._broken or not self._connections.heard(self):
                 return
         super().data_received(data)
+        self._notice_rubbish()
         self._notice_broken_body()
 
     def begins(self, request: web.BaseRequest) -> None:
@@ -270,6 +273,15 @@ class Connection(web.RequestHandler):
         self._malformed = True
         words = "The request is not well-formed HTTP, or its head is too large."
         return of_no_request(RelayError(Code.BAD_REQUEST, words))
+
+    def _notice_rubbish(self) -> None:
+        """Read no further behind what is no HTTP; it may wait for a stream to end before it is refused.
+
+        The library's parser would go on, and queue an error with all the bytes in it for each read.
+        """
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._broken = True
+            self._messages[-1] = (_ErrInfo(400, HttpProcessingError(), ""), self._messages[-1][1])
 
     def _notice_broken_body(self) -> None:
         """Tell the reader of a body that the parser gave it up.

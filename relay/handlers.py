@@ -50,13 +50,14 @@ routes = web.RouteTableDef()
 @routes.post("/stream-ask", expect_handler=body.on_expect)
 async def stream_ask(request: web.Request) -> web.StreamResponse:
     """Ask, and stream the answer: for as long as the client stays, or for whoever comes back."""
-    key = _idempotency_key(request)
-    asked = question.parse(await body.fields(request), request.app[POLICY])
-    if OWNER in request:
-        asked = question.owned_by(asked, request[OWNER])
-    if key is None and not asked.resumable:
-        return await _answer(request, asked)
-    return await _follow(request, _resumable(request, asked, key), after=0)
+    with request.app[STREAMS].serving():  # from here on: a stop does not cut off who is still sending
+        key = _idempotency_key(request)
+        asked = question.parse(await body.fields(request), request.app[POLICY])
+        if OWNER in request:
+            asked = question.owned_by(asked, request[OWNER])
+        if key is None and not asked.resumable:
+            return await _answer(request, asked)
+        return await _follow(request, _resumable(request, asked, key), after=0)
 
 
 @routes.get("/streams/{id}", allow_head=False, expect_handler=body.on_expect)

@@ -60,7 +60,11 @@ class EventStreamResponse(EventSourceResponse):
         self._request = request
         self._last_write = self._loop.time()
         self._writer = await super().prepare(request)
-        await self.write(PING)
+        try:
+            await self.write(PING)
+        except ConnectionResetError:
+            self.stop_streaming()  # nobody enters its context, which would do it
+            raise
         return self._writer
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:

@@ -25,7 +25,6 @@ async def serve(
     port: int,
     *,
     max_connections: int,
-    send_timeout: float,
     grace: float,
     ready: Callable[[str], None],
 ) -> None:
@@ -34,7 +33,7 @@ async def serve(
     Calls `ready` with the relay's URL once it can be asked. A second signal ends the process at once,
     with status 1. Raises CannotListen.
     """
-    sockets = listen(host, port, send_timeout)
+    sockets = listen(host, port)
     runner = Runner(app, max_connections=max_connections)
     try:
         await runner.setup()

@@ -20,7 +20,6 @@ _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # a machine withou
 # Bytes that the kernel may keep for a peer that does not read, or from one that is not read (Linux
 # takes twice as many). By itself it goes up to megabytes each.
 _KERNEL_BUFFER: Final = 64 * 1024
-_USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
 # Seconds of silence after which AnythingLLM's machine is asked whether it is there, seconds between
 # two questions, and how many may stay without an answer. Where a wait has no limit, this is the one.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
@@ -55,11 +54,12 @@ def to_anythingllm(address: AddrInfoType) -> socket.socket:
     return one
 
 
-def listen(host: str, port: int, send_timeout: float) -> list[socket.socket]:
+def listen(host: str, port: int) -> list[socket.socket]:
     """Open the listening sockets: `localhost` is 127.0.0.1 and ::1, on one port.
 
-    Connections take over their options: little is kept for a client that does not read, and one whose
-    machine has vanished is given up even where nobody looks. Raises CannotListen.
+    Connections take over their options: little is kept for a client that does not read. There is no
+    TCP_USER_TIMEOUT among them: the kernel would reset clients that read slowly, but steadily. One whose
+    machine has vanished is found by relay.response. Raises CannotListen.
     """
     sockets: list[socket.socket] = []
     try:
@@ -72,9 +72,6 @@ def listen(host: str, port: int, send_timeout: float) -> list[socket.socket]:
                 raise CannotListen(_why(error, address, port)) from None
             sockets.append(one)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BUFFER)
-            if _USER_TIMEOUT is not None:
-                # Twice: whoever looks at its client comes first, and can say why it was given up.
-                one.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, round(2000 * send_timeout))
             port = one.getsockname()[1]  # where any free port would do, all take the first one's
     except CannotListen:
         for one in sockets:

@@ -49,10 +49,10 @@ class Streams:
         Raises RelayError (too_many_streams, shutting_down).
         """
         self.refuse_if_draining()
-        if len(self._running) >= self._limit:
+        if len(self._running) >= self._limit and self._unended() >= self._limit:
             raise _too_many(f"{self._limit} answers are running", "RELAY_MAX_STREAMS")
         if owner is not None:
-            if self._per_owner and self._of_owner[owner] >= self._per_owner:
+            if 0 < self._per_owner <= self._of_owner[owner] and self._per_owner <= self._unended(owner):
                 what = f"{self._per_owner} answers are running for this key"
                 raise _too_many(what, "RELAY_MAX_STREAMS_PER_KEY", status=429)
             self._of_owner[owner] += 1
@@ -84,6 +84,11 @@ class Streams:
         for stream in tuple(self._running):
             stream.stop("shutdown", _shutting_down())
         await self._wait_for_none(_GOODBYE)
+
+    def _unended(self, owner: bytes | None = None) -> int:
+        """Count those whose end is not told yet, of this owner or of all: only the others ask again."""
+        running = [one for one, its_owner in self._running.items() if owner in (None, its_owner)]
+        return sum(one.outcome is None for one in running)
 
     async def _wait_for_none(self, seconds: float) -> None:
         self._none_left.clear()

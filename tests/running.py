@@ -13,6 +13,7 @@ from aiohttp import web
 
 from config.settings import Settings
 from relay.app import create_app
+from relay.connections import Connection
 from relay.handlers import STREAMS
 from relay.server import Runner
 from relay.sockets import listen
@@ -136,7 +137,7 @@ class Relay:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        (listening,) = listen("127.0.0.1", 0, self.settings.relay_send_timeout)
+        (listening,) = listen("127.0.0.1", 0)
         if self._send_buffer:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
         await web.SockSite(self._runner, listening, backlog=1024).start()
@@ -215,6 +216,14 @@ class Relay:
         """How many clients are connected."""
         server = self._runner.server
         return len(server.connections) if server is not None else 0
+
+    @property
+    def served(self) -> list[Connection]:
+        """The connections of its clients."""
+        server = self._runner.server
+        return (
+            [] if server is None else [one for one in server.connections if isinstance(one, Connection)]
+        )
 
     async def idle(self) -> None:
         """Wait until no stream runs."""

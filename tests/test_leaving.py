@@ -122,6 +122,20 @@ async def test_a_client_that_has_said_all_and_closes_its_side_has_left(
     await writer.wait_closed()
 
 
+async def test_leaving_after_rubbish(relay: Relay, standin: StandIn) -> None:
+    """What is no HTTP waits to be refused after the stream; of what follows nothing is kept."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    writer.write(raw_request("!silent"))
+    await reader.readuntil(b": ping\n")
+    for _ in range(100):
+        writer.write(bytes(100_000))
+        await writer.drain()
+    (connection,) = [one for one in relay.served if one._messages]
+    assert len(connection._messages) == 1
+    writer.transport.abort()
+    await gone(standin)
+
+
 async def test_five_hundred_leave_together_and_the_next_is_served(
     relay: Relay, standin: StandIn
 ) -> None:

@@ -434,6 +434,25 @@ async def test_refuses_during_the_grace(relay: Start) -> None:
     assert await program.ended() == 0
 
 
+async def test_who_is_still_sending_at_the_stop_is_told(relay: Start) -> None:
+    """A question that is half here is refused when it is whole, and not cut off."""
+    program = await relay(RELAY_SHUTDOWN_GRACE=NEVER)
+    host, _, port = program.url.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = b'{"question": "Hello"}'
+    writer.write(ASK + b"Content-Length: %d\r\n\r\n" % len(body) + body[:-5])
+    await writer.drain()
+    assert (await get(program, "/healthz"))[0] == 200  # by now it has read what came before
+    program.signal(signal.SIGTERM)
+    await program.logs("stopping")
+    writer.write(body[-5:])
+    answer = await reader.readuntil(b"}")
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"shutting_down" in answer
+    writer.close()
+    assert await program.ended() == 0
+
+
 async def test_resumable_streams_may_be_followed_during_the_grace(relay: Start) -> None:
     """Who was cut off can come back, and is asked to close; nothing new begins."""
     program = await relay(RELAY_SHUTDOWN_GRACE=NEVER)

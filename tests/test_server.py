@@ -38,9 +38,7 @@ async def serving(app: web.Application, host: str = LOOPBACK) -> AsyncIterator[s
     """Serve in this process and yield the URL; leaving waits for the end, so stop it first."""
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        group.create_task(
-            serve(app, host, 0, max_connections=100, send_timeout=30, grace=20, ready=url.set_result)
-        )
+        group.create_task(serve(app, host, 0, max_connections=100, grace=20, ready=url.set_result))
         yield await url
 
 
@@ -85,9 +83,7 @@ async def test_failed_start_closes_the_sockets(monkeypatch: pytest.MonkeyPatch) 
     opened: list[socket.socket] = []
     monkeypatch.setattr("relay.server.listen", remembering(listen, opened))
     with pytest.raises(RuntimeError, match="no start"):
-        await serve(
-            unable_to_start(), "localhost", 0, max_connections=100, send_timeout=30, grace=0, ready=print
-        )
+        await serve(unable_to_start(), "localhost", 0, max_connections=100, grace=0, ready=print)
     assert [one.fileno() for one in opened] == [-1] * len(opened)
     assert opened
 

@@ -34,7 +34,7 @@ def port_of(one: socket.socket) -> int:
 def refusal(host: str, port: int = 0) -> str:
     """Listen where that cannot be; return what is said, which is one line."""
     with pytest.raises(CannotListen) as caught:
-        listen(host, port, 30)
+        listen(host, port)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -56,7 +56,7 @@ def failing(
 @needs_ipv6
 def test_localhost_is_both_families(open_sockets: list[socket.socket]) -> None:
     """`localhost` is 127.0.0.1 and ::1 on one port: it does not matter which one an editor takes."""
-    open_sockets += listen("localhost", 0, 30)
+    open_sockets += listen("localhost", 0)
     addresses = [one.getsockname()[:2] for one in open_sockets]
     port = port_of(open_sockets[0])
     assert addresses == [(LOOPBACK, port), ("::1", port)]
@@ -69,13 +69,13 @@ def test_localhost_without_ipv6(
 ) -> None:
     """Where there is no ::1, `localhost` is 127.0.0.1 alone."""
     failing(monkeypatch, errno.EADDRNOTAVAIL, socket.AF_INET6)
-    open_sockets += listen("localhost", 0, 30)
+    open_sockets += listen("localhost", 0)
     assert [one.getsockname()[0] for one in open_sockets] == [LOOPBACK]
 
 
 def test_one_address(open_sockets: list[socket.socket]) -> None:
     """An address is listened at, and no other."""
-    open_sockets += listen(LOOPBACK, 0, 30)
+    open_sockets += listen(LOOPBACK, 0)
     assert [one.getsockname()[0] for one in open_sockets] == [LOOPBACK]
 
 
@@ -93,7 +93,7 @@ def test_port_half_taken(open_sockets: list[socket.socket]) -> None:
     open_sockets.append(taken(socket.AF_INET6, "::1"))
     port = port_of(open_sockets[0])
     assert f"Port {port} is taken" in refusal("localhost", port)
-    open_sockets += listen(LOOPBACK, port, 30)  # free again
+    open_sockets += listen(LOOPBACK, port)  # free again
 
 
 def test_port_5000_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,13 +130,11 @@ def test_address_of_another_machine() -> None:
 
 def test_little_is_kept_for_a_client_that_does_not_read(open_sockets: list[socket.socket]) -> None:
     """Every connection has the options of the socket it came to."""
-    open_sockets += listen(LOOPBACK, 0, 12)
+    open_sockets += listen(LOOPBACK, 0)
     open_sockets.append(socket.create_connection((LOOPBACK, port_of(open_sockets[0]))))
     connection, _ = open_sockets[0].accept()
     open_sockets.append(connection)
     assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * 64 * 1024
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 24_000
 
 
 def test_little_is_kept_of_what_is_not_read_yet(open_sockets: list[socket.socket]) -> None:

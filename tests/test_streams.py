@@ -15,6 +15,7 @@ class Answering:
 
     def __init__(self, running: Streams) -> None:
         self._running = running
+        self.outcome: str | None = None
         self.told: list[tuple[str, Code | None]] = []
 
     def stop(self, reason: str, error: RelayError | None = None) -> None:
@@ -62,6 +63,16 @@ def test_each_owner_has_a_limit_too() -> None:
     admitted(running)
     running.release(mine[0])
     admitted(running, b"me")
+
+
+def test_one_whose_end_is_told_keeps_nobody_out() -> None:
+    """Its client may ask again at once, though the end of AnythingLLM's body is still waited for."""
+    running = Streams(2, 1)
+    first, _ = admitted(running, b"me"), admitted(running, b"you")
+    assert refusal(running, b"me").status == 503
+    first.outcome = "complete"
+    admitted(running, b"me")
+    assert refusal(running).status == 503
 
 
 def test_owners_without_a_stream_are_forgotten() -> None:
