@@ -445,6 +445,9 @@ async def test_who_is_still_sending_at_the_stop_is_told(relay: Start) -> None:
     assert (await get(program, "/healthz"))[0] == 200  # by now it has read what came before
     program.signal(signal.SIGTERM)
     await program.logs("stopping")
+    for _ in range(5):  # the stop waits for it
+        await asyncio.sleep(0.1)
+        assert (await get(program, "/readyz"))[0] == 503
     writer.write(body[-5:])
     answer = await reader.readuntil(b"}")
     assert answer.startswith(b"HTTP/1.1 503 ")
