@@ -152,8 +152,10 @@ class Life:
 
     @property
     def counts(self) -> bool:
-        """Whether it is one of the answers that run: a plain one until its reader has it all."""
-        return self.runs if self.held is not None else bool(self.reading)
+        """Whether it is one of the answers that run: until its end is told, taken or not."""
+        if self.held is not None:
+            return self.runs
+        return bool(self.reading) and not any(b"final_end" in event for event in self.tap.events[-1:])
 
     def expected(self) -> list[tuple[str, str]]:
         """Every event it must have had by its end, with what matters of it."""
