@@ -45,7 +45,8 @@ class EventStreamResponse(EventSourceResponse):
         self._patience = send_timeout
         self._last = last
         self._behind = asyncio.Event()  # set once the client may be
-        self.ended = False  # whether all of the body was written
+        self._ending = False  # whether the end of the body is being written, or was
+        self.ended = False  # whether it was
         self.stuck = False  # whether the client was given up
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -86,6 +87,7 @@ class EventStreamResponse(EventSourceResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write the last bytes and the end of the body; waits while the client is behind."""
+        self._ending = True
         self._note_write(len(data))
         await super().write_eof(data)
 
@@ -114,7 +116,7 @@ class EventStreamResponse(EventSourceResponse):
                 transport.abort()
                 return
             overdue = now >= self._last_write + self._heartbeat
-            if overdue and not self.ended and not self._waiting():
+            if overdue and not self._ending and not self._waiting():
                 try:
                     await self.write(PING)
                 except ConnectionResetError:
