@@ -9,6 +9,7 @@ from config.settings import Settings
 from relay import handlers, middlewares
 from relay.access import AccessRules
 from relay.frames import Limits
+from relay.heartbeat import Heartbeat
 from relay.keys import ClientKeys
 from relay.metrics import Metrics
 from relay.question import Policy
@@ -27,13 +28,10 @@ def create_app(settings: Settings) -> web.Application:
         mode=settings.anythingllm_mode,
         modes=settings.anythingllm_allowed_modes,
     )
-    app[handlers.TIMING] = handlers.Timing(
-        heartbeat=settings.relay_heartbeat,
-        send_timeout=settings.relay_send_timeout,
-        upstream=Limits(
-            first_event=settings.anythingllm_first_event_timeout or None,
-            idle=settings.anythingllm_idle_timeout or None,
-        ),
+    app[handlers.HEARTBEAT] = Heartbeat(settings.relay_heartbeat, settings.relay_send_timeout)
+    app[handlers.LIMITS] = Limits(
+        first_event=settings.anythingllm_first_event_timeout or None,
+        idle=settings.anythingllm_idle_timeout or None,
     )
     app[handlers.MAX_LINE_BYTES] = settings.anythingllm_max_line_bytes
     app[handlers.REDACTOR] = _redactor(settings)

@@ -2,13 +2,14 @@
 
 import logging
 import re
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from aiohttp import web
 
 from relay import body, question
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
+from relay.heartbeat import Heartbeat
 from relay.metrics import CONTENT_TYPE, Metrics
 from relay.middlewares import OWNER, request_id
 from relay.question import Policy, Question
@@ -21,17 +22,9 @@ from relay.streams import Streams
 from relay.upstream import Upstream
 from relay.window import EventsGone
 
-
-class Timing(NamedTuple):
-    """Seconds: silence before a comment, patience with a stuck client, the limits on AnythingLLM."""
-
-    heartbeat: float
-    send_timeout: float
-    upstream: Limits
-
-
 POLICY: Final = web.AppKey("policy", Policy)
-TIMING: Final = web.AppKey("timing", Timing)
+LIMITS: Final = web.AppKey("limits", Limits)
+HEARTBEAT: Final = web.AppKey("heartbeat", Heartbeat)
 MAX_LINE_BYTES: Final = web.AppKey("max_line_bytes", int)
 REDACTOR: Final = web.AppKey("redactor", Redactor)
 UPSTREAM: Final = web.AppKey("upstream", Upstream)
@@ -106,12 +99,12 @@ async def _answer(request: web.Request, asked: Question) -> web.StreamResponse:
     streams.admit(stream, request.get(OWNER))
     try:
         await response.prepare(request)
-        async with response:
-            await stream.run()
-            await response.taken()
+        await stream.run()
+        await response.taken()
     except ConnectionResetError:
         _let_go(request)
     finally:
+        response.close()
         streams.release(stream)
         outcome = stream.outcome if response.ended else None
         if response.stuck:
@@ -147,17 +140,18 @@ async def _follow(request: web.Request, held: ResumableStream, after: int) -> we
     with request.app[STREAMS].serving(), held.reading(after) as reader:
         try:
             await response.prepare(request)
-            async with response:
-                while events := await reader.read():
-                    await response.write(events)
-                await response.end()
-                await response.taken()
+            while events := await reader.read():
+                if not response.put([events]):
+                    await response.room()
+            await response.end()
+            await response.taken()
         except ConnectionResetError:
             _let_go(request)
         except EventsGone:
             _let_go(request)
             _tell_dropped(request, "behind")
         finally:
+            response.close()
             if response.stuck:
                 _tell_dropped(request, "stuck")
     return response
@@ -177,7 +171,7 @@ def _stream(
         format=asked.format,
         reasoning=asked.reasoning,
         sources=asked.sources,
-        limits=app[TIMING].upstream,
+        limits=app[LIMITS],
         max_line_bytes=app[MAX_LINE_BYTES],
         redactor=app[REDACTOR],
     )
@@ -196,12 +190,7 @@ def _stream(
 
 
 def _event_stream(request: web.Request) -> EventStreamResponse:
-    timing = request.app[TIMING]
-    return EventStreamResponse(
-        heartbeat=timing.heartbeat,
-        send_timeout=timing.send_timeout,
-        last=request.app[STREAMS].draining,
-    )
+    return EventStreamResponse(request.app[HEARTBEAT], last=request.app[STREAMS].draining)
 
 
 def _idempotency_key(request: web.Request) -> str | None:

@@ -9,6 +9,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
+from relay.heartbeat import LOOK, Heartbeat
 from relay.sse import PING
 
 if sys.platform == "win32":
@@ -23,28 +24,26 @@ _HEADERS: Final = {
 }
 # Bytes of one write after which the transport surely makes it wait.
 _LARGE: Final = 64 * 1024
-# Seconds between looks at a client that is behind: so soon is its leaving noticed.
-_LOOK: Final = 0.1
 
 
 class EventStreamResponse(EventSourceResponse):
     """Server-Sent Events for a client that may be slow, silent for long, or gone.
 
-    Writes events that are encoded already; sends a comment after `heartbeat` seconds without any
-    event; aborts the connection of a client that took no byte for `send_timeout` seconds. A slow
-    client that takes a few is waited for. The connection closes after the `last` response.
+    Writes events that are encoded already. `heartbeat` has it send a comment in silence, and abort the
+    connection of a client that takes no byte for long; a slow client that takes a few is waited for. The
+    connection closes after the `last` response.
     """
 
     _send_headers_immediately = False  # the first comment follows at once, in the same write
 
-    def __init__(self, *, heartbeat: float, send_timeout: float, last: bool = False) -> None:
+    def __init__(self, heartbeat: Heartbeat, *, last: bool = False) -> None:
         # Its own send_timeout would have the kernel cut the connection, and the log could not say why.
         super().__init__(allow_all_methods=True, send_timeout=None)
         self.headers.update(_HEADERS)
         self._heartbeat = heartbeat
-        self._patience = send_timeout
         self._last = last
-        self._behind = asyncio.Event()  # set once the client may be
+        self._put = 0  # bytes, past the library's writer
+        self._taken = 0  # bytes of all that the client's system took, when it was looked at
         self._ending = False  # whether the end of the body is being written, or was
         self.ended = False  # whether it was
         self.stuck = False  # whether the client was given up
@@ -59,86 +58,89 @@ class EventStreamResponse(EventSourceResponse):
             self.force_close()
         self._loop = asyncio.get_running_loop()
         self._request = request
-        self._last_write = self._loop.time()
-        self._writer = await super().prepare(request)
-        try:
-            await self.write(PING)
-        except ConnectionResetError:
-            self.stop_streaming()  # nobody enters its context, which would do it
-            raise
-        return self._writer
+        self._chunks = request.version >= HttpVersion11
+        self._last_write = self._taken_at = self._loop.time()
+        writer = self._writer = request.writer
+        await super().prepare(request)
+        await self.write(PING)
+        self._heartbeat.add(self)
+        return writer
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write whole events; waits while the client is behind.
+    def put(self, events: Sequence[bytes]) -> bool:
+        """Write whole events; return whether the client can take more at once: if not, await room.
 
-        Raises ConnectionResetError once the client is gone.
+        Bytes go to the transport as they are, in a chunk of HTTP each time: the library's own way, which
+        can wait in each write, costs a good part of a small write.
         """
-        self._note_write(len(data))
-        await super().write(data)
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            return False
+        data = b"".join(events)
+        if len(data) > _LARGE or transport.get_write_buffer_size():
+            self._heartbeat.hurry(self)
+        if self._chunks:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        transport.write(data)
+        self._put += len(data)
+        self._last_write = self._loop.time()
+        return not self._request.protocol.writing_paused
 
-    async def append(self, events: Sequence[bytes]) -> None:
-        """Write the events of a stream of which this is the only reader."""
-        await self.write(b"".join(events))
+    async def room(self) -> None:
+        """Wait while the client is behind. Raises ConnectionResetError once it is gone."""
+        self._heartbeat.hurry(self)
+        await self._writer.drain()
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
 
     async def end(self, events: Sequence[bytes] = ()) -> None:
-        """Write the last events and the end of the body."""
+        """Write the last events and the end of the body; waits, and raises, like room."""
         await self.write_eof(b"".join(events))
         self.ended = True
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write the last bytes and the end of the body; waits while the client is behind."""
         self._ending = True
-        self._note_write(len(data))
+        if len(data) > _LARGE or self._waiting():
+            self._heartbeat.hurry(self)
         await super().write_eof(data)
 
     async def taken(self) -> None:
         """Wait until the kernel took all of an ended body, or the client was given up."""
-        self._behind.set()
-        while self._waiting():  # noqa: ASYNC110 (a transport tells of room, but not of being empty)
-            await asyncio.sleep(_LOOK)
+        while self._waiting():
+            self._heartbeat.hurry(self)
+            await asyncio.sleep(LOOK)  # a transport tells of room, but not of being empty
+
+    def close(self) -> None:
+        """Beat no more."""
+        self._heartbeat.discard(self)
+
+    def look(self, now: float) -> bool:
+        """Beat if it was silent for long; give up a client that takes nothing or has closed its side."""
+        transport = self._request.transport
+        if transport is None:
+            return False
+        sent = self._sent()
+        if self._taken == sent:
+            self._taken_at = now
+        elif (taken := sent - self._left()) > self._taken:
+            self._taken, self._taken_at = taken, now
+        self.stuck = now - self._taken_at >= self._heartbeat.patience
+        # A client that closed its side has left; what it does not take would keep it open here.
+        if self.stuck or transport.is_closing():
+            transport.abort()
+            return False
+        waiting = self._waiting()
+        if now >= self._last_write + self._heartbeat.interval and not self._ending and not waiting:
+            self.put([PING])
+        return waiting > 0
 
     async def _ping(self) -> None:
-        """Beat in silence only, and find a client that takes nothing or has closed its side.
+        """Do nothing: the one place where the library is bent.
 
-        The one place where the library is bent: it starts this method as a task, and its own beats at
-        a fixed rate, with an empty line that widely used clients take for an empty message.
+        It starts this method as a task for each response, and its own beats at a fixed rate, with an
+        empty line that widely used clients take for an empty message.
         """
-        left = self._left()
-        taken, taken_at = self._sent() - left, self._loop.time()
-        while (transport := self._request.transport) is not None:
-            await self._look_again()
-            now, left = self._loop.time(), self._left()
-            if not left or self._sent() - left > taken:
-                taken, taken_at = self._sent() - left, now
-            self.stuck = now - taken_at >= self._patience
-            # A client that closed its side has left; what it does not take would keep it open here.
-            if self.stuck or transport.is_closing():
-                transport.abort()
-                return
-            overdue = now >= self._last_write + self._heartbeat
-            if overdue and not self._ending and not self._waiting():
-                try:
-                    await self.write(PING)
-                except ConnectionResetError:
-                    return  # the client left; its handler is told so too
-
-    async def _look_again(self) -> None:
-        """Wait for the next beat, but not long if the client is behind, or falls behind meanwhile."""
-        if self._waiting():
-            await asyncio.sleep(min(_LOOK, self._patience / 4))
-            return
-        self._behind.clear()
-        beat_in = self._last_write + self._heartbeat - self._loop.time()
-        try:
-            async with asyncio.timeout(min(max(beat_in, 0), self._patience / 4)):
-                await self._behind.wait()
-        except TimeoutError:
-            pass
-
-    def _note_write(self, size: int) -> None:
-        self._last_write = self._loop.time()
-        if size > _LARGE or self._waiting():
-            self._behind.set()
 
     def _waiting(self) -> int:
         """Bytes that the kernel did not take yet."""
@@ -162,4 +164,4 @@ class EventStreamResponse(EventSourceResponse):
 
     def _sent(self) -> int:
         """Bytes given to the transport so far, the framing of chunks included."""
-        return self._writer.output_size if self._writer is not None else 0
+        return self._writer.output_size + self._put

@@ -18,14 +18,17 @@ from relay.upstream import Reply, Upstream
 class Outlet(Protocol):
     """Takes the events of a stream: the response to its one reader, or the window of many."""
 
-    async def append(self, events: Sequence[bytes]) -> None:
-        """Take events; may wait until there is room for more.
+    def put(self, events: Sequence[bytes]) -> bool:
+        """Take events; return whether there is room for more at once."""
+
+    async def room(self) -> None:
+        """Wait until there is room for more.
 
         Raises ConnectionResetError if nobody is there any more to take them.
         """
 
     async def end(self, events: Sequence[bytes] = ()) -> None:
-        """Take the last events: no more come. Otherwise like append."""
+        """Take the last events: no more come. May wait, and raise, like room."""
 
 
 class RelayStream:
@@ -57,7 +60,10 @@ class RelayStream:
         self._metrics = metrics
         self._task: asyncio.Task[Any] | None = None
         self._stopped: list[Event] | None = None  # the events of an end from outside
-        self._made_at = self._said_at = asyncio.get_running_loop().time()
+        self._last: list[Event] = []  # those that the end came with
+        self._silence = Silence(answer.limit)
+        self._loop = asyncio.get_running_loop()
+        self._made_at = self._said_at = self._loop.time()
         self._said_nothing = True
         self.events = 0
         self.bytes = 0
@@ -68,7 +74,7 @@ class RelayStream:
     @property
     def age(self) -> float:
         """Seconds since it was made."""
-        return asyncio.get_running_loop().time() - self._made_at
+        return self._loop.time() - self._made_at
 
     async def run(self) -> None:
         """Ask, and return when the whole answer is in the outlet.
@@ -78,7 +84,7 @@ class RelayStream:
         """
         self._task = asyncio.current_task()
         try:
-            await self._publish(await self._ask_until_stopped())
+            await self._publish_end(await self._ask_until_stopped())
         except ConnectionResetError:  # the outlet's: upstream.py has words for those of AnythingLLM
             raise
         except Exception as fault:
@@ -86,7 +92,7 @@ class RelayStream:
             self.fault = fault
             message = "The relay itself failed; its log says why."
             error = Error(message, Code.INTERNAL, retryable=False)
-            await self._publish([error, FinalEnd("error", [], {}, None, 0)])
+            await self._publish_end([error, FinalEnd("error", [], {}, None, 0)])
 
     def stop(self, reason: Reason, error: RelayError | None = None) -> None:
         """End the answer now, from outside; its readers are told. Does nothing once it has ended."""
@@ -96,31 +102,29 @@ class RelayStream:
         if self._task is not None:
             self._task.cancel()
 
-    async def _publish(self, events: list[Event]) -> None:
+    async def _publish_end(self, events: list[Event]) -> None:
         if not events or self.outcome is not None:
             return
-        data = [self._encoded(event, number) for number, event in enumerate(events, self.events + 1)]
-        if self.first_event_after is None:
-            self.first_event_after = self.age
-        self.events += len(events)
-        self.bytes += sum(map(len, data))
+        data = self._encoded(events)
         self.outcome = _outcome(events)
-        self._measure(events)
         events.clear()  # encoded, they are not needed any more, and the outlet may make us wait
-        if self.outcome is None:
-            await self._outlet.append(data)
-        else:
-            await self._outlet.end(data)
+        await self._outlet.end(data)
 
-    def _measure(self, events: Sequence[Event]) -> None:
+    def _encoded(self, events: Sequence[Event]) -> list[bytes]:
+        """Return the events as they go out, and count them."""
+        data = [self._encoded_one(event, number) for number, event in enumerate(events, self.events + 1)]
+        now = self._loop.time()
+        if self.first_event_after is None:
+            self.first_event_after = now - self._made_at
+        self.events += len(data)
+        self.bytes += sum(map(len, data))
         chunks = sum([type(event) is Chunk for event in events])
-        if not chunks or self._metrics is None:
-            return
-        now = asyncio.get_running_loop().time()
-        self._metrics.said(chunks, now - self._said_at, first=self._said_nothing)
-        self._said_at, self._said_nothing = now, False
+        if chunks and self._metrics is not None:
+            self._metrics.said(chunks, now - self._said_at, first=self._said_nothing)
+            self._said_at, self._said_nothing = now, False
+        return data
 
-    def _encoded(self, event: Event, number: int) -> bytes:
+    def _encoded_one(self, event: Event, number: int) -> bytes:
         data = self._redactor.json(to_json(event))
         return sse.encode(data, event=name_of(event), id=str(number) if self._numbered else "")
 
@@ -138,12 +142,9 @@ class RelayStream:
     async def _ask(self) -> list[Event]:
         """Publish what AnythingLLM answers; return the end, if something else than a frame brings it."""
         try:
-            async with (
-                Silence(self._answer.limit) as silence,
-                self._upstream.ask(self._question, self._headers) as reply,
-            ):
+            async with self._silence, self._upstream.ask(self._question, self._headers) as reply:
                 while not self._answer.ended:
-                    await self._step(reply, silence)
+                    await self._read(reply)
                 await reply.finish()
         except TimeoutError:
             return self._answer.timeout()
@@ -151,14 +152,28 @@ class RelayStream:
             return self._answer.fail(error)
         return []
 
-    async def _step(self, reply: Reply, silence: Silence) -> None:
+    async def _read(self, reply: Reply) -> None:
+        """Take what arrives until there is no room for more, or the end is here."""
+        more = await reply.hand_to(self._take)
+        self._silence.allow(None)  # AnythingLLM is not silent while it is us who do not read
+        if not more:
+            self._last = self._answer.eof()
+        if self._answer.ended:
+            await self._publish_end(self._last)
+        else:
+            await self._outlet.room()
+            self._silence.allow(self._answer.limit)
+
+    def _take(self, data: bytes) -> bool:
+        """Put what these bytes bring into the outlet; return whether more may come at once."""
         heard = self._answer.frames
-        data = await reply.read()
-        events = self._answer.feed(data) if data else self._answer.eof()
+        events = self._answer.feed(data)
+        if self._answer.ended:
+            self._last = events
+            return False
         if events or self._answer.frames != heard:
-            silence.allow(None)  # AnythingLLM is not silent while it is us who do not read
-            await self._publish(events)
-            silence.allow(None if self._answer.ended else self._answer.limit)
+            self._silence.allow(self._answer.limit)
+        return not events or self._outlet.put(self._encoded(events))
 
 
 def _outcome(events: Sequence[Event]) -> str | None:

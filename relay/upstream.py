@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
@@ -34,30 +34,36 @@ _BODY_END: Final = 0.1
 _KIND: Final = re.compile(r"text/(?:html|plain|xml)|application/(?:json|xml|octet-stream)")
 _CODING: Final = re.compile(r"gzip|deflate|br|zstd")
 _BROKEN_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# What aiohttp raises for a body that was cut off.
+_BROKEN_OFF: Final = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)
 _HOW_TO_REACH: Final = "check that AnythingLLM runs and that ANYTHINGLLM_BASE_URL is its address"
 
 
-class Reply:
-    """The body of AnythingLLM's answer, as it arrives. Use it as a context manager."""
+class Reply(asyncio.Protocol):
+    """The body of AnythingLLM's answer, as it arrives. Use it as a context manager.
+
+    It stands between the connection and aiohttp's own protocol, and passes on all that comes: so it
+    knows when bytes are there without a task that has to wake up for them.
+    """
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self._content = response.content
-        self._closed: asyncio.Future[None] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._take: Callable[[bytes], bool] | None = None
+        self._taken: asyncio.Future[bool] | None = None
 
     def __enter__(self) -> Self:
         connection = self._response.connection  # None if the body is here already
         if connection is not None and connection.protocol is not None:
-            self._closed = connection.protocol.closed
-        if self._closed is not None:
-            self._closed.add_done_callback(self._on_closed)
-            self._closed.remove_done_callback(_look_at)  # that of an earlier answer
-            self._closed.add_done_callback(_look_at)
+            self._library = connection.protocol
+            self._transport = connection.transport
+            if self._transport is not None:
+                self._transport.set_protocol(self)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._closed is not None:
-            self._closed.remove_done_callback(self._on_closed)
+        self._step_aside()
         self._response.close()
 
     async def read(self) -> bytes:
@@ -67,15 +73,27 @@ class Reply:
         """
         try:
             return await self._content.read(_READ)
-        except (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError):
-            # aiohttp tells of the break before it gives what came before it; only this gives that.
-            if arrived := self._content._read_nowait(-1):
-                return arrived
-            message = "The connection to AnythingLLM broke before the answer was finished; ask again."
-            raise RelayError(Code.UPSTREAM_TRUNCATED, message) from None
+        except _BROKEN_OFF:
+            return self._before_the_break()
+
+    async def hand_to(self, take: Callable[[bytes], bool]) -> bool:
+        """Call `take` with what is here, and with what comes at the moment it does, until it says no.
+
+        Returns whether there may be more, False at the end of the body. Raises what `take` raises, and
+        RelayError (upstream_truncated). Safe to cancel: nothing read is lost.
+        """
+        self._take = take
+        self._taken = asyncio.get_running_loop().create_future()
+        try:
+            self._hand_on()
+            return await self._taken
+        finally:
+            self._take = None
 
     async def finish(self) -> None:
         """Read to the end of the body if it comes at once: only then can the connection be reused."""
+        if self._content.is_eof():
+            return
         try:
             async with asyncio.timeout(_BODY_END):
                 while await self.read():
@@ -83,15 +101,67 @@ class Reply:
         except (RelayError, TimeoutError):
             pass  # it is closed then, not pooled
 
-    def _on_closed(self, _closed: asyncio.Future[None]) -> None:
-        """Wake the reader: aiohttp does not where it was chunk framing that broke."""
+    def data_received(self, data: bytes) -> None:
+        """Hand on what came, and stay no longer than the body: others may use the connection then."""
+        self._library.data_received(data)
+        if self._content.is_eof():
+            self._step_aside()
+        if self._take is not None:
+            self._hand_on()
+
+    def eof_received(self) -> None:
+        """Pass it on."""
+        self._library.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever reads; aiohttp does not where it was chunk framing that broke."""
+        self._library.connection_lost(exc)
         if not self._content.is_eof() and self._content.exception() is None:
             self._content.set_exception(aiohttp.ClientPayloadError())
+        if self._take is not None:
+            self._hand_on()
 
+    def pause_writing(self) -> None:
+        """Pass it on: AnythingLLM may answer before it has read the whole question."""
+        self._library.pause_writing()
 
-def _look_at(closed: asyncio.Future[None]) -> None:
-    """Keep asyncio from complaining that nobody looked how a pooled connection ended."""
-    closed.exception()
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._library.resume_writing()
+
+    def _step_aside(self) -> None:
+        if self._transport is not None:
+            self._transport.set_protocol(self._library)
+            self._transport = None
+
+    def _hand_on(self) -> None:
+        """Give what is here to who takes it; runs in the midst of the event loop, so raises nothing."""
+        take, taken = self._take, self._taken
+        if take is None or taken is None or taken.done():
+            return
+        try:
+            while data := self._arrived():
+                if not take(data):
+                    taken.set_result(True)
+                    return
+            if self._content.is_eof():
+                taken.set_result(False)
+        except Exception as error:
+            taken.set_exception(error)
+
+    def _arrived(self) -> bytes:
+        """Return what is here already. Raises RelayError (upstream_truncated)."""
+        try:
+            return self._content.read_nowait(_READ)
+        except _BROKEN_OFF:
+            return self._before_the_break()
+
+    def _before_the_break(self) -> bytes:
+        """Return what came before the connection broke, which aiohttp tells of first."""
+        if arrived := self._content._read_nowait(-1):
+            return arrived
+        message = "The connection to AnythingLLM broke before the answer was finished; ask again."
+        raise RelayError(Code.UPSTREAM_TRUNCATED, message) from None
 
 
 class Upstream:

@@ -24,8 +24,11 @@ class Span(NamedTuple):
 class Window(Protocol):
     """Where the events of a resumable stream are kept. Their ids are 1, 2, 3 ..."""
 
-    async def append(self, events: Sequence[bytes]) -> None:
-        """Add the next events. Never waits for a reader."""
+    def put(self, events: Sequence[bytes]) -> bool:
+        """Add the next events; return whether there is room for more: if not, await it."""
+
+    async def room(self) -> None:
+        """Make room: let go of the oldest events. Never waits for a reader."""
 
     async def end(self, events: Sequence[bytes] = ()) -> None:
         """Add the last events: no more come."""
@@ -80,22 +83,26 @@ class MemoryWindow:
         self._ended = False
         self._changed = asyncio.Event()
 
-    async def append(self, events: Sequence[bytes]) -> None:
-        """Add the next events. Never waits for a reader."""
+    def put(self, events: Sequence[bytes]) -> bool:
+        """Add the next events; return whether there is room for more."""
         size = sum(map(len, events))
         self._events += events
         self._size += size
         self._budget.change(size)
         self._wake()
-        if self._too_large():
-            await asyncio.sleep(0)  # a reader that keeps up takes what came, however much it is
-            while self._too_large():
-                self._drop_oldest()
+        return not self._too_large()
+
+    async def room(self) -> None:
+        """Make room: let go of the oldest events. Never waits for a reader."""
+        await asyncio.sleep(0)  # a reader that keeps up takes what came, however much it is
+        while self._too_large():
+            self._drop_oldest()
 
     async def end(self, events: Sequence[bytes] = ()) -> None:
         """Add the last events: no more come."""
         self._ended = True
-        await self.append(events)
+        if not self.put(events):
+            await self.room()
 
     async def span(self) -> Span:
         """Return what is held now."""

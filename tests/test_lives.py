@@ -5,7 +5,7 @@ There are no sockets here, and no clock but the test's own: hypothesis decides w
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -59,11 +59,15 @@ class Call:
     def unheard(self) -> int:
         return self._said.qsize()
 
-    async def read(self) -> bytes:
-        said = await self._said.get()
-        if isinstance(said, RelayError):
-            raise said
-        return said
+    async def hand_to(self, take: Callable[[bytes], bool]) -> bool:
+        while True:
+            said = await self._said.get()
+            if isinstance(said, RelayError):
+                raise said
+            if not said:
+                return False
+            if not take(said):
+                return True
 
     async def finish(self) -> None:
         pass
@@ -92,9 +96,12 @@ class Tap:
         self._outlet = outlet
         self.events: list[bytes] = []
 
-    async def append(self, events: Sequence[bytes]) -> None:
+    def put(self, events: Sequence[bytes]) -> bool:
         self.events += events
-        await self._outlet.append(events)
+        return bool(self._outlet.put(events))
+
+    async def room(self) -> None:
+        await self._outlet.room()
 
     async def end(self, events: Sequence[bytes] = ()) -> None:
         self.events += events
@@ -117,13 +124,22 @@ class Response:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self._waiting = b""
 
-    async def append(self, events: Sequence[bytes]) -> None:
+    def put(self, events: Sequence[bytes]) -> bool:
+        self._waiting += b"".join(events)
+        if self._reader.may_go_on.is_set():
+            self._reader.received += self._waiting
+            self._waiting = b""
+        return not self._waiting
+
+    async def room(self) -> None:
         await self._reader.may_go_on.wait()
-        self._reader.received += b"".join(events)
+        self.put([])
 
     async def end(self, events: Sequence[bytes] = ()) -> None:
-        await self.append(events)
+        if not self.put(events):
+            await self.room()
         self._reader.outcome = "whole"
 
 

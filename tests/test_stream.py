@@ -1,7 +1,7 @@
 """One answer on its way: how it ends from outside, in every phase, and by a fault of ours."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,10 +35,12 @@ class Upstream:
         finally:
             self.closed = True
 
-    async def read(self) -> bytes:
-        if not self._said:
-            await self._wait()
-        return self._said.pop(0)
+    async def hand_to(self, take: Callable[[bytes], bool]) -> bool:
+        while self._said:
+            if not take(self._said.pop(0)):
+                return True
+        await self._wait()
+        return False
 
     async def finish(self) -> None:
         if self._never == "finish":
@@ -58,16 +60,18 @@ class Kept:
         self._full = full
         self.waits = asyncio.Event()
 
-    async def append(self, events: Sequence[bytes]) -> None:
+    def put(self, events: Sequence[bytes]) -> bool:
         self.events += events
-        if self._full:
-            self._full = False
-            self.waits.set()
-            await asyncio.get_running_loop().create_future()
+        return not self._full
+
+    async def room(self) -> None:
+        self._full = False
+        self.waits.set()
+        await asyncio.get_running_loop().create_future()
 
     async def end(self, events: Sequence[bytes] = ()) -> None:
         self.ends += 1
-        await self.append(events)
+        self.put(events)
 
 
 def stream(upstream: Any, outlet: Any, **options: Any) -> RelayStream:
@@ -175,11 +179,11 @@ async def test_a_reader_that_leaves_is_no_fault() -> None:
     """Its response tells so by an error that is raised, and AnythingLLM is let go."""
 
     class Left(Kept):
-        async def append(self, events: Sequence[bytes]) -> None:
+        async def room(self) -> None:
             raise ConnectionResetError
 
     upstream = Upstream(CHUNK)
-    one = stream(upstream, Left())
+    one = stream(upstream, Left(full=True))
     with pytest.raises(ConnectionResetError):
         await one.run()
     assert upstream.closed
@@ -188,11 +192,10 @@ async def test_a_reader_that_leaves_is_no_fault() -> None:
 
 async def test_time_waiting_for_the_reader_is_no_silence_of_anythingllm() -> None:
     class Slow(Kept):
-        async def append(self, events: Sequence[bytes]) -> None:
-            await super().append(events)
+        async def room(self) -> None:
             await asyncio.sleep(0.2)
 
     upstream: Any = Upstream(CHUNK, CHUNK, LAST)
-    one = RelayStream(upstream, QUESTION, Answer(limits=Limits(idle=0.05)), Slow())
+    one = RelayStream(upstream, QUESTION, Answer(limits=Limits(idle=0.05)), Slow(full=True))
     await one.run()
     assert one.outcome == "complete"
