@@ -8,8 +8,8 @@ from aiohttp import web
 from config.settings import Settings
 from relay import handlers, middlewares
 from relay.access import AccessRules
-from relay.frames import Limits
-from relay.heartbeat import Heartbeat
+from relay.clock import Clock
+from relay.frames import GRACE, Limits
 from relay.keys import ClientKeys
 from relay.metrics import Metrics
 from relay.question import Policy
@@ -28,11 +28,16 @@ def create_app(settings: Settings) -> web.Application:
         mode=settings.anythingllm_mode,
         modes=settings.anythingllm_allowed_modes,
     )
-    app[handlers.HEARTBEAT] = Heartbeat(settings.relay_heartbeat, settings.relay_send_timeout)
-    app[handlers.LIMITS] = Limits(
-        first_event=settings.anythingllm_first_event_timeout or None,
-        idle=settings.anythingllm_idle_timeout or None,
+    timing = app[handlers.TIMING] = handlers.Timing(
+        heartbeat=settings.relay_heartbeat,
+        send_timeout=settings.relay_send_timeout,
+        upstream=Limits(
+            first_event=settings.anythingllm_first_event_timeout or None,
+            idle=settings.anythingllm_idle_timeout or None,
+        ),
     )
+    waits = (timing.heartbeat, timing.send_timeout, *timing.upstream, GRACE)
+    app[handlers.CLOCK] = Clock(wait for wait in waits if wait is not None)
     app[handlers.MAX_LINE_BYTES] = settings.anythingllm_max_line_bytes
     app[handlers.REDACTOR] = _redactor(settings)
     streams = Streams(settings.relay_max_streams, settings.relay_max_streams_per_key)

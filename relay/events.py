@@ -67,7 +67,8 @@ class RawFrame(Event, frozen=True, tag="message"):
 
 
 _encode = msgspec.json.Encoder().encode
-_NAMES: Final[Mapping[type[Event], str]] = {
+# The SSE event name of each; empty for the default event.
+NAMES: Final[Mapping[type[Event], str]] = {
     kind: str(kind.__struct_config__.tag)
     for kind in (Chunk, Reasoning, Thought, Output, Error, FinalEnd)
 } | {RawFrame: ""}
@@ -90,8 +91,3 @@ def to_json(event: Event) -> bytes:
         for raw, escaped in _LINE_ENDS:
             data = data.replace(raw, escaped)
     return data
-
-
-def name_of(event: Event) -> str:
-    """The SSE event name; empty for the default event."""
-    return _NAMES[type(event)]

@@ -11,10 +11,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 from relay.errors import Code, RelayError
 from relay.events import Error, Event, FinalEnd, Output, OutputKind, Reason, Thought
-from relay.frame_types import Frame, handed_on, kind_of, parse
+from relay.frame_types import Frame, handed_on, kind_of, parse, plain_pieces
 from relay.reasoning import Handling
 from relay.redact import Redactor, summary, without_paths
-from relay.sse import Decoder, LineTooLong, ServerSentEvent
+from relay.sse import Decoder, LineTooLong
 from relay.text import AnswerText
 
 SourceDetail = Literal["titles", "full", "none"]
@@ -87,13 +87,13 @@ class Answer:
     def feed(self, data: bytes) -> list[Event]:
         """Take bytes of the stream, cut anywhere."""
         try:
-            return self._frames(self._decoder.feed(data))
+            return self._frames(self._decoder.feed_data(data))
         except LineTooLong as error:
             message = (
                 f"AnythingLLM sent {error}; raise ANYTHINGLLM_MAX_LINE_BYTES if its sources are that "
                 "large."
             )
-            events = self._frames(error.events)
+            events = self._frames([event.data.encode() for event in error.events])
             return events + self.fail(RelayError(Code.UPSTREAM_PROTOCOL, message))
 
     def eof(self) -> list[Event]:
@@ -161,16 +161,27 @@ class Answer:
         self._sources, self._metrics = [], {}  # the answer may be held long after its end
         return end
 
-    def _frames(self, received: list[ServerSentEvent]) -> list[Event]:
-        events: list[Event] = []
-        for one in received:
+    def _frames(self, received: list[bytes]) -> list[Event]:
+        events, read = self._plain(received)
+        for data in received[read:]:
             if self.ended:
                 break
             self.frames += 1
-            events += self._frame(one.data)
+            events += self._frame(data)
         return events
 
-    def _frame(self, data: str) -> list[Event]:
+    def _plain(self, received: list[bytes]) -> tuple[list[Event], int]:
+        """Read the first frames at once, if they are what most are; return how many those were."""
+        if self.ended or self._hands_on or self._agent or not self._text.plain:
+            return [], 0
+        texts = plain_pieces(received)
+        if texts:
+            self._closing = False
+            self.frames += len(texts)
+            self._readable += len(texts)
+        return self._text.pieces(texts), len(texts)
+
+    def _frame(self, data: bytes) -> list[Event]:
         frame = parse(data)
         if frame is None:
             self._skipped += 1
@@ -181,7 +192,7 @@ class Answer:
         events = self._read(frame)
         return self._handed_on(data, events) if self._hands_on else events
 
-    def _handed_on(self, data: str, events: list[Event]) -> list[Event]:
+    def _handed_on(self, data: bytes, events: list[Event]) -> list[Event]:
         raw = handed_on(data, events)
         endings: list[Event] = [event for event in events if isinstance(event, Error | FinalEnd)]
         if raw is None:
@@ -220,7 +231,8 @@ class Answer:
         # Only an agent's chunks carry their message id as `id`; chat's say `uuid`.
         self._agent = self._agent or frame.id is not None
         self._closing = frame.close is True
-        self._note(frame)
+        if frame.sources or frame.metrics or frame.chat_id is not None:
+            self._note(frame)
         events = self._text.piece(frame.text) if isinstance(frame.text, str) else []
         return events + self._text.lone_half() if self._closing else events
 

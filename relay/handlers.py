@@ -2,14 +2,14 @@
 
 import logging
 import re
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from aiohttp import web
 
 from relay import body, question
+from relay.clock import Clock
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
-from relay.heartbeat import Heartbeat
 from relay.metrics import CONTENT_TYPE, Metrics
 from relay.middlewares import OWNER, request_id
 from relay.question import Policy, Question
@@ -22,9 +22,18 @@ from relay.streams import Streams
 from relay.upstream import Upstream
 from relay.window import EventsGone
 
+
+class Timing(NamedTuple):
+    """Seconds: silence before a comment, patience with a stuck client, the limits on AnythingLLM."""
+
+    heartbeat: float
+    send_timeout: float
+    upstream: Limits
+
+
 POLICY: Final = web.AppKey("policy", Policy)
-LIMITS: Final = web.AppKey("limits", Limits)
-HEARTBEAT: Final = web.AppKey("heartbeat", Heartbeat)
+TIMING: Final = web.AppKey("timing", Timing)
+CLOCK: Final = web.AppKey("clock", Clock)
 MAX_LINE_BYTES: Final = web.AppKey("max_line_bytes", int)
 REDACTOR: Final = web.AppKey("redactor", Redactor)
 UPSTREAM: Final = web.AppKey("upstream", Upstream)
@@ -43,9 +52,10 @@ routes = web.RouteTableDef()
 @routes.post("/stream-ask", expect_handler=body.on_expect)
 async def stream_ask(request: web.Request) -> web.StreamResponse:
     """Ask, and stream the answer: for as long as the client stays, or for whoever comes back."""
-    with request.app[STREAMS].serving():  # from here on: a stop does not cut off who is still sending
+    app = request.app
+    with app[STREAMS].serving():  # from here on: a stop does not cut off who is still sending
         key = _idempotency_key(request)
-        asked = question.parse(await body.fields(request), request.app[POLICY])
+        asked = question.parse(await body.fields(request), app[POLICY])
         if OWNER in request:
             asked = question.owned_by(asked, request[OWNER])
         if key is None and not asked.resumable:
@@ -93,8 +103,9 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def _answer(request: web.Request, asked: Question) -> web.StreamResponse:
     """Stream an answer that belongs to its one reader."""
-    streams = request.app[STREAMS]
-    response = _event_stream(request)
+    app = request.app
+    streams = app[STREAMS]
+    response = _event_stream(app)
     stream = _stream(request, asked, response)
     streams.admit(stream, request.get(OWNER))
     try:
@@ -109,8 +120,8 @@ async def _answer(request: web.Request, asked: Question) -> web.StreamResponse:
         outcome = stream.outcome if response.ended else None
         if response.stuck:
             outcome = "stuck"
-            request.app[METRICS].dropped("stuck")
-        _tell_end(request.app[METRICS], request_id(request), stream, outcome or "left")
+            app[METRICS].dropped("stuck")
+        _tell_end(app[METRICS], request_id(request), stream, outcome or "left")
     return response
 
 
@@ -135,7 +146,7 @@ async def _follow(request: web.Request, held: ResumableStream, after: int) -> we
     """Stream the events of a resumable stream that come after this one."""
     if not await held.has_more(after):
         return web.Response(status=204)
-    response = _event_stream(request)
+    response = _event_stream(request.app)
     response.headers["X-Stream-ID"] = held.id
     with request.app[STREAMS].serving(), held.reading(after) as reader:
         try:
@@ -171,7 +182,7 @@ def _stream(
         format=asked.format,
         reasoning=asked.reasoning,
         sources=asked.sources,
-        limits=app[LIMITS],
+        limits=app[TIMING].upstream,
         max_line_bytes=app[MAX_LINE_BYTES],
         redactor=app[REDACTOR],
     )
@@ -182,6 +193,7 @@ def _stream(
         asked,
         answer,
         outlet,
+        app[CLOCK],
         headers=headers,
         numbered=numbered,
         redactor=app[REDACTOR],
@@ -189,8 +201,14 @@ def _stream(
     )
 
 
-def _event_stream(request: web.Request) -> EventStreamResponse:
-    return EventStreamResponse(request.app[HEARTBEAT], last=request.app[STREAMS].draining)
+def _event_stream(app: web.Application) -> EventStreamResponse:
+    timing = app[TIMING]
+    return EventStreamResponse(
+        app[CLOCK],
+        heartbeat=timing.heartbeat,
+        send_timeout=timing.send_timeout,
+        last=app[STREAMS].draining,
+    )
 
 
 def _idempotency_key(request: web.Request) -> str | None:

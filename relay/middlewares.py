@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def install(app: web.Application, rules: AccessRules) -> None:
     """Make every request of the application pass."""
     app[_ACCESS] = rules
-    app.middlewares.extend([_refuse_as_json, _admitted])
+    app.middlewares.append(_answered)
     app.on_response_prepare.append(_add_headers)
 
 
@@ -47,26 +47,26 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     response.headers.update(request.app[_ACCESS].cors_headers(request.headers))
 
 
-@web.middleware
-async def _admitted(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _admit(request: web.Request) -> web.Response | None:
+    """Let a request pass, or answer one that only asks whether another would. Raises RelayError."""
     if request.path in _FREE:
-        return await handler(request)
-    rules = request.app[_ACCESS]
-    rules.check_host(request.headers)
-    rules.check_origin(request.headers)
-    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        return web.Response(status=204, headers=rules.preflight_headers(request.headers))
-    owner = rules.check_key(request.headers)
+        return None
+    headers, rules = request.headers, request.app[_ACCESS]
+    rules.check_host(headers)
+    rules.check_origin(headers)
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in headers:
+        return web.Response(status=204, headers=rules.preflight_headers(headers))
+    owner = rules.check_key(headers)
     if owner is not None:
         request[OWNER] = owner
-    return await handler(request)
+    return None
 
 
 @web.middleware
-async def _refuse_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every refusal into JSON, and every fault of ours into a sentence without a traceback."""
     try:
-        return await handler(request)
+        return _admit(request) or await handler(request)
     except RelayError as error:
         refusal = error
     except web.HTTPException as error:

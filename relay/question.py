@@ -5,6 +5,7 @@ import hmac
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeVar, cast, get_args
 from urllib.parse import parse_qsl
 
@@ -178,8 +179,12 @@ def owned_by(question: Question, owner: bytes) -> Question:
     """
     if question.thread is not None:
         return question
-    session_id = hmac.digest(owner, (question.session_id or "").encode(), "sha256").hex()
-    return msgspec.structs.replace(question, session_id=session_id)
+    return msgspec.structs.replace(question, session_id=_session_of(owner, question.session_id or ""))
+
+
+@lru_cache(1024)  # most ask again and again in the same few
+def _session_of(owner: bytes, session_id: str) -> str:
+    return hmac.digest(owner, session_id.encode(), "sha256").hex()
 
 
 def _question(fields: Mapping[str, Any], *, reset: bool) -> str | None:

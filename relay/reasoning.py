@@ -25,6 +25,11 @@ class ReasoningSplitter:
         self._handling = handling
         self.begin()
 
+    @property
+    def answering(self) -> bool:
+        """Whether what comes next is the answer, whatever it says."""
+        return self._state == "answer"
+
     def begin(self) -> None:
         """Begin a new turn."""
         self._state: Literal["start", "thinking", "answer"]

@@ -51,6 +51,13 @@ class Redactor:
         text = _ANNOUNCED.sub(rf"\1{_BLANK}", text)
         return _SHAPED.sub(_BLANK, text)
 
+    def is_clean(self, data: bytes) -> bool:
+        """Whether no known secret is in JSON, or in many JSONs one after the other."""
+        for secret, _ in self._in_json:  # noqa: SIM110 (twice as fast, with every read of every stream)
+            if data.find(secret) >= 0:
+                return False
+        return True
+
     def json(self, data: bytes) -> bytes:
         """Return JSON with the known secrets replaced in its strings; quick where there are none."""
         for secret, in_string in self._in_json:

@@ -1,6 +1,6 @@
 """Refusals as responses (docs/protocol.md, "Refusals")."""
 
-import secrets
+import random
 from typing import Final
 
 from aiohttp import web
@@ -38,7 +38,7 @@ def as_bytes(refusal: RelayError) -> bytes:
 
 def new_id() -> str:
     """Return an id for a request that has none."""
-    return secrets.token_hex(8)
+    return f"{random.getrandbits(64):016x}"
 
 
 def of_http(error: web.HTTPException) -> RelayError:

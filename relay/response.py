@@ -9,7 +9,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
-from relay.heartbeat import LOOK, Heartbeat
+from relay.clock import LOOK, Clock
 from relay.sse import PING
 
 if sys.platform == "win32":
@@ -29,18 +29,22 @@ _LARGE: Final = 64 * 1024
 class EventStreamResponse(EventSourceResponse):
     """Server-Sent Events for a client that may be slow, silent for long, or gone.
 
-    Writes events that are encoded already. `heartbeat` has it send a comment in silence, and abort the
-    connection of a client that takes no byte for long; a slow client that takes a few is waited for. The
-    connection closes after the `last` response.
+    Writes events that are encoded already; sends a comment after `heartbeat` seconds without any
+    event; aborts the connection of a client that took no byte for `send_timeout` seconds. A slow
+    client that takes a few is waited for. The connection closes after the `last` response.
     """
 
     _send_headers_immediately = False  # the first comment follows at once, in the same write
 
-    def __init__(self, heartbeat: Heartbeat, *, last: bool = False) -> None:
+    def __init__(
+        self, clock: Clock, *, heartbeat: float, send_timeout: float, last: bool = False
+    ) -> None:
         # Its own send_timeout would have the kernel cut the connection, and the log could not say why.
         super().__init__(allow_all_methods=True, send_timeout=None)
         self.headers.update(_HEADERS)
+        self._clock = clock
         self._heartbeat = heartbeat
+        self._patience = send_timeout
         self._last = last
         self._put = 0  # bytes, past the library's writer
         self._taken = 0  # bytes of all that the client's system took, when it was looked at
@@ -48,10 +52,14 @@ class EventStreamResponse(EventSourceResponse):
         self.ended = False  # whether it was
         self.stuck = False  # whether the client was given up
 
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send the head and a first comment at once, before there is any event."""
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Send the head and a first comment at once, before there is any event.
+
+        The one place where the library is bent: its own `prepare` starts a task for beats at a fixed
+        rate, with an empty line that widely used clients take for an empty message.
+        """
         if self.prepared:
-            return await super().prepare(request)
+            return self._writer
         # HTTP/1.0 has no chunks: only the end of the connection tells the end of the stream.
         if self._last or not request.keep_alive or request.version < HttpVersion11:
             self.headers["Connection"] = "close"
@@ -60,11 +68,11 @@ class EventStreamResponse(EventSourceResponse):
         self._request = request
         self._chunks = request.version >= HttpVersion11
         self._last_write = self._taken_at = self._loop.time()
-        writer = self._writer = request.writer
-        await super().prepare(request)
+        self._writer: AbstractStreamWriter = request.writer
+        await super(EventSourceResponse, self).prepare(request)
         await self.write(PING)
-        self._heartbeat.add(self)
-        return writer
+        self._clock.add(self)
+        return self._writer
 
     def put(self, events: Sequence[bytes]) -> bool:
         """Write whole events; return whether the client can take more at once: if not, await room.
@@ -77,7 +85,7 @@ class EventStreamResponse(EventSourceResponse):
             return False
         data = b"".join(events)
         if len(data) > _LARGE or transport.get_write_buffer_size():
-            self._heartbeat.hurry(self)
+            self._clock.hurry(self)
         if self._chunks:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         transport.write(data)
@@ -87,7 +95,7 @@ class EventStreamResponse(EventSourceResponse):
 
     async def room(self) -> None:
         """Wait while the client is behind. Raises ConnectionResetError once it is gone."""
-        self._heartbeat.hurry(self)
+        self._clock.hurry(self)
         await self._writer.drain()
         transport = self._request.transport
         if transport is None or transport.is_closing():
@@ -102,18 +110,18 @@ class EventStreamResponse(EventSourceResponse):
         """Write the last bytes and the end of the body; waits while the client is behind."""
         self._ending = True
         if len(data) > _LARGE or self._waiting():
-            self._heartbeat.hurry(self)
-        await super().write_eof(data)
+            self._clock.hurry(self)
+        await super(EventSourceResponse, self).write_eof(data)
 
     async def taken(self) -> None:
         """Wait until the kernel took all of an ended body, or the client was given up."""
         while self._waiting():
-            self._heartbeat.hurry(self)
+            self._clock.hurry(self)
             await asyncio.sleep(LOOK)  # a transport tells of room, but not of being empty
 
     def close(self) -> None:
         """Beat no more."""
-        self._heartbeat.discard(self)
+        self._clock.discard(self)
 
     def look(self, now: float) -> bool:
         """Beat if it was silent for long; give up a client that takes nothing or has closed its side."""
@@ -125,22 +133,15 @@ class EventStreamResponse(EventSourceResponse):
             self._taken_at = now
         elif (taken := sent - self._left()) > self._taken:
             self._taken, self._taken_at = taken, now
-        self.stuck = now - self._taken_at >= self._heartbeat.patience
+        self.stuck = now - self._taken_at >= self._patience
         # A client that closed its side has left; what it does not take would keep it open here.
         if self.stuck or transport.is_closing():
             transport.abort()
             return False
         waiting = self._waiting()
-        if now >= self._last_write + self._heartbeat.interval and not self._ending and not waiting:
+        if now >= self._last_write + self._heartbeat and not self._ending and not waiting:
             self.put([PING])
         return waiting > 0
-
-    async def _ping(self) -> None:
-        """Do nothing: the one place where the library is bent.
-
-        It starts this method as a task for each response, and its own beats at a fixed rate, with an
-        empty line that widely used clients take for an empty message.
-        """
 
     def _waiting(self) -> int:
         """Bytes that the kernel did not take yet."""

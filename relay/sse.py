@@ -11,6 +11,9 @@ from typing import Final
 import msgspec
 
 _BOM: Final = b"\xef\xbb\xbf"
+# As numbers, since looking for one in bytes costs a fifth of looking for bytes.
+_LF: Final = 10
+_CR: Final = 13
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _MAX_RETRY_DIGITS: Final = 18  # milliseconds; also keeps int() far from its own limit on digits
 
@@ -84,6 +87,28 @@ class Decoder:
             self._hold(rest, events)
         return events
 
+    def feed_data(self, data: bytes) -> list[bytes]:
+        """Return the data alone of the events that `data` completes, as it came; otherwise like feed.
+
+        Nearly all that AnythingLLM sends is events of one `data: ` line each. Those are cut out here
+        at once, at a third of the cost; anything else goes the way of the standard, line by line.
+        """
+        if self._start == b"" and data.startswith(b"data: "):
+            self._start = None  # no BOM
+        end = data.rfind(b"\n\n")
+        odd = end < 0 or self._data or self._event or self._after_cr or self._start is not None
+        odd = odd or len(data) - end > self._limit
+        whole = bytes(self._line + data[:end]) if self._line and not odd else data[:end]
+        if odd or _CR in data or len(whole) > self._limit or not whole.startswith(b"data: "):
+            return [event.data.encode() for event in self.feed(data)]
+        found = whole[6:].split(b"\n\ndata: ")
+        if whole.count(b"\n") != 2 * (len(found) - 1):  # there are other lines
+            return [event.data.encode() for event in self.feed(data)]
+        self._line.clear()
+        if end + 2 < len(data):
+            self.feed(data[end + 2 :])  # no event ends in there
+        return found
+
     def close(self) -> list[ServerSentEvent]:
         """End the input. What is unfinished is discarded, as the standard says.
 
@@ -144,8 +169,8 @@ def encode(data: bytes, *, event: str = "", id: str = "") -> bytes:  # noqa: A00
     Raises ValueError for an `event` or `id` that would forge a field.
     """
     head = _event_line(event) + _line("id", id) if id else _event_line(event)
-    if b"\n" not in data and b"\r" not in data:
-        return b"%bdata: %b\n\n" % (head, data)
+    if _LF not in data and _CR not in data:
+        return head + b"data: " + data + b"\n\n"
     lines = b"".join(b"data: %b\n" % line for line in _LINE_END.split(data))
     return b"%b%b\n" % (head, lines)
 

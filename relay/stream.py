@@ -2,17 +2,22 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from itertools import count
+from typing import Any, Final, Protocol
 
 from relay import sse
+from relay.clock import Clock
 from relay.errors import Code, RelayError
-from relay.events import Chunk, Error, Event, FinalEnd, Reason, name_of, to_json
+from relay.events import NAMES, Chunk, Error, Event, FinalEnd, Reason, to_json
 from relay.frames import Answer
 from relay.metrics import Metrics
 from relay.question import Question
 from relay.redact import Redactor
-from relay.silence import Silence
 from relay.upstream import Reply, Upstream
+
+# What comes before the data of an event. The JSON of ours is one line, which sse.encode, that cuts data
+# into lines, would have to look for.
+_BEGIN: Final = {kind: sse.encode(b"", event=name).removesuffix(b"\n\n") for kind, name in NAMES.items()}
 
 
 class Outlet(Protocol):
@@ -44,6 +49,7 @@ class RelayStream:
         question: Question,
         answer: Answer,
         outlet: Outlet,
+        clock: Clock,
         *,
         headers: Mapping[str, str] | None = None,
         numbered: bool = False,
@@ -54,6 +60,7 @@ class RelayStream:
         self._question = question
         self._answer = answer
         self._outlet = outlet
+        self._clock = clock
         self._headers = headers
         self._numbered = numbered
         self._redactor = redactor
@@ -61,7 +68,7 @@ class RelayStream:
         self._task: asyncio.Task[Any] | None = None
         self._stopped: list[Event] | None = None  # the events of an end from outside
         self._last: list[Event] = []  # those that the end came with
-        self._silence = Silence(answer.limit)
+        self._silent_at: float | None = None  # when AnythingLLM will have been silent for too long
         self._loop = asyncio.get_running_loop()
         self._made_at = self._said_at = self._loop.time()
         self._said_nothing = True
@@ -83,6 +90,7 @@ class RelayStream:
         the outlet's ConnectionResetError, which is raised.
         """
         self._task = asyncio.current_task()
+        self._clock.add(self)
         try:
             await self._publish_end(await self._ask_until_stopped())
         except ConnectionResetError:  # the outlet's: upstream.py has words for those of AnythingLLM
@@ -93,14 +101,30 @@ class RelayStream:
             message = "The relay itself failed; its log says why."
             error = Error(message, Code.INTERNAL, retryable=False)
             await self._publish_end([error, FinalEnd("error", [], {}, None, 0)])
+        finally:
+            self._clock.discard(self)
 
     def stop(self, reason: Reason, error: RelayError | None = None) -> None:
         """End the answer now, from outside; its readers are told. Does nothing once it has ended."""
-        if self.outcome is not None or self._stopped is not None:
-            return
-        self._stopped = self._answer.stop(reason) if error is None else self._answer.fail(error, reason)
+        if not self._answer.ended and self.outcome is None:
+            end = self._answer.stop(reason) if error is None else self._answer.fail(error, reason)
+            self._stop_with(end)
+
+    def look(self, now: float) -> bool:
+        """End the answer if AnythingLLM has been silent for too long."""
+        if self._silent_at is not None and now >= self._silent_at and not self._answer.ended:
+            self._stop_with(self._answer.timeout())
+        return False
+
+    def _stop_with(self, end: list[Event]) -> None:
+        self._silent_at = None
+        self._stopped = end
         if self._task is not None:
             self._task.cancel()
+
+    def _allow_silence(self) -> None:
+        limit = self._answer.limit
+        self._silent_at = None if limit is None else self._loop.time() + limit
 
     async def _publish_end(self, events: list[Event]) -> None:
         if not events or self.outcome is not None:
@@ -112,21 +136,29 @@ class RelayStream:
 
     def _encoded(self, events: Sequence[Event]) -> list[bytes]:
         """Return the events as they go out, and count them."""
-        data = [self._encoded_one(event, number) for number, event in enumerate(events, self.events + 1)]
+        jsons = [to_json(event) for event in events]
+        if not self._redactor.is_clean(b"".join(jsons)):
+            jsons = [self._redactor.json(json) for json in jsons]
+        if self._numbered:
+            numbers = count(self.events + 1)
+            data = [
+                sse.encode(json, event=NAMES[type(event)], id=str(number))
+                for event, json, number in zip(events, jsons, numbers, strict=False)
+            ]
+        else:
+            data = [
+                _BEGIN[type(event)] + json + b"\n\n" for event, json in zip(events, jsons, strict=True)
+            ]
+        chunks = sum([type(event) is Chunk for event in events])
+        self.events += len(data)
+        self.bytes += sum(map(len, data))
         now = self._loop.time()
         if self.first_event_after is None:
             self.first_event_after = now - self._made_at
-        self.events += len(data)
-        self.bytes += sum(map(len, data))
-        chunks = sum([type(event) is Chunk for event in events])
         if chunks and self._metrics is not None:
             self._metrics.said(chunks, now - self._said_at, first=self._said_nothing)
             self._said_at, self._said_nothing = now, False
         return data
-
-    def _encoded_one(self, event: Event, number: int) -> bytes:
-        data = self._redactor.json(to_json(event))
-        return sse.encode(data, event=name_of(event), id=str(number) if self._numbered else "")
 
     async def _ask_until_stopped(self) -> list[Event]:
         if self._stopped is not None:
@@ -141,13 +173,12 @@ class RelayStream:
 
     async def _ask(self) -> list[Event]:
         """Publish what AnythingLLM answers; return the end, if something else than a frame brings it."""
+        self._allow_silence()
         try:
-            async with self._silence, self._upstream.ask(self._question, self._headers) as reply:
+            with await self._upstream.ask(self._question, self._headers) as reply:
                 while not self._answer.ended:
                     await self._read(reply)
                 await reply.finish()
-        except TimeoutError:
-            return self._answer.timeout()
         except RelayError as error:
             return self._answer.fail(error)
         return []
@@ -155,14 +186,14 @@ class RelayStream:
     async def _read(self, reply: Reply) -> None:
         """Take what arrives until there is no room for more, or the end is here."""
         more = await reply.hand_to(self._take)
-        self._silence.allow(None)  # AnythingLLM is not silent while it is us who do not read
+        self._silent_at = None  # AnythingLLM is not silent while it is us who do not read
         if not more:
             self._last = self._answer.eof()
         if self._answer.ended:
             await self._publish_end(self._last)
         else:
             await self._outlet.room()
-            self._silence.allow(self._answer.limit)
+            self._allow_silence()
 
     def _take(self, data: bytes) -> bool:
         """Put what these bytes bring into the outlet; return whether more may come at once."""
@@ -172,7 +203,7 @@ class RelayStream:
             self._last = events
             return False
         if events or self._answer.frames != heard:
-            self._silence.allow(self._answer.limit)
+            self._allow_silence()
         return not events or self._outlet.put(self._encoded(events))
 
 

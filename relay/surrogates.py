@@ -35,6 +35,11 @@ class HalfJoiner:
     def __init__(self) -> None:
         self._half = ""
 
+    @property
+    def holding(self) -> bool:
+        """Whether a first half waits for the second."""
+        return self._half != ""
+
     def feed(self, piece: str) -> str:
         """Return what can be told of the text so far, well-formed."""
         text = self._half + piece

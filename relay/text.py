@@ -22,6 +22,18 @@ class AnswerText:
         """Take the next piece of the text."""
         return self._said(self._joiner.feed(text))
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is held back, and the next piece goes out as it is if it is well-formed."""
+        return self._splitter.answering and not self._joiner.holding
+
+    def pieces(self, texts: list[str]) -> list[Event]:
+        """Take many pieces at once, while `plain`, all of them well-formed."""
+        if not texts:
+            return []
+        self._repeats.said("".join(texts))
+        return self._counted([Chunk(text) for text in texts if text])
+
     def whole(self, text: str) -> list[Event]:
         """Take a whole text, of which all or a part may have come before."""
         self._joiner.end()  # a half that is held back is in the whole text too
@@ -48,5 +60,6 @@ class AnswerText:
         return self._counted(self._splitter.feed(text))
 
     def _counted(self, events: list[Event]) -> list[Event]:
-        self.empty = self.empty and not any(isinstance(event, Chunk) for event in events)
+        if self.empty:
+            self.empty = not any(isinstance(event, Chunk) for event in events)
         return events

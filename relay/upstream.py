@@ -4,31 +4,27 @@ import asyncio
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
 import aiohttp
 import msgspec
-from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 
+from relay.arrived import all_arrived
 from relay.errors import Code, RelayError
+from relay.posting import READ, Body, Poster, Request, Spoiled, post
 from relay.question import SLUG, Question
 from relay.redact import Redactor
 from relay.sockets import to_anythingllm
 
 # Node closes an idle connection after 5 s (recorded); well below that, ours is never the loser.
 _KEEPALIVE: Final = 2.0
-# A reused connection that ends this soon after sending was closed before our request got there.
-_DEAD_ON_ARRIVAL: Final = 0.05
 _PROBE_TIMEOUT: Final = 10.0
 # Seconds for which all who ask whether AnythingLLM is ready are told what one probe found.
 _PROBE_COUNTS: Final = 1.0
 _MAX_ERROR_BODY: Final = 64 * 1024
 _ERROR_TIMEOUT: Final = 2.0  # seconds for the words of a rejection; its status is enough without
-# Bytes read at a time, and what aiohttp may hold ahead: a client that does not read keeps little here.
-_READ: Final = 16 * 1024
 # Time given to the end of a body whose last frame is here, so that its connection can be used again.
 _BODY_END: Final = 0.1
 _KIND: Final = re.compile(r"text/(?:html|plain|xml)|application/(?:json|xml|octet-stream)")
@@ -40,20 +36,30 @@ _HOW_TO_REACH: Final = "check that AnythingLLM runs and that ANYTHINGLLM_BASE_UR
 
 
 class Reply(asyncio.Protocol):
-    """The body of AnythingLLM's answer, as it arrives. Use it as a context manager.
+    """The body of AnythingLLM's answer, as it arrives. Use it as a context manager at once.
+
+    Leaving it early closes the connection.
 
     It stands between the connection and aiohttp's own protocol, and passes on all that comes: so it
     knows when bytes are there without a task that has to wake up for them.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        open_ones: "set[Reply]",
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._response = response
+        self._open_ones = open_ones
+        self._loop = loop
         self._content = response.content
         self._transport: asyncio.Transport | None = None
         self._take: Callable[[bytes], bool] | None = None
         self._taken: asyncio.Future[bool] | None = None
 
     def __enter__(self) -> Self:
+        self._open_ones.add(self)
         connection = self._response.connection  # None if the body is here already
         if connection is not None and connection.protocol is not None:
             self._library = connection.protocol
@@ -64,17 +70,8 @@ class Reply(asyncio.Protocol):
 
     def __exit__(self, *exc_info: object) -> None:
         self._step_aside()
+        self._open_ones.discard(self)
         self._response.close()
-
-    async def read(self) -> bytes:
-        """Return bytes that are here, or wait for some; empty at the end of the body.
-
-        Safe to cancel: nothing read is lost. Raises RelayError (upstream_truncated).
-        """
-        try:
-            return await self._content.read(_READ)
-        except _BROKEN_OFF:
-            return self._before_the_break()
 
     async def hand_to(self, take: Callable[[bytes], bool]) -> bool:
         """Call `take` with what is here, and with what comes at the moment it does, until it says no.
@@ -83,7 +80,7 @@ class Reply(asyncio.Protocol):
         RelayError (upstream_truncated). Safe to cancel: nothing read is lost.
         """
         self._take = take
-        self._taken = asyncio.get_running_loop().create_future()
+        self._taken = self._loop.create_future()
         try:
             self._hand_on()
             return await self._taken
@@ -96,8 +93,7 @@ class Reply(asyncio.Protocol):
             return
         try:
             async with asyncio.timeout(_BODY_END):
-                while await self.read():
-                    pass
+                await self.hand_to(lambda _data: True)
         except (RelayError, TimeoutError):
             pass  # it is closed then, not pooled
 
@@ -152,7 +148,7 @@ class Reply(asyncio.Protocol):
     def _arrived(self) -> bytes:
         """Return what is here already. Raises RelayError (upstream_truncated)."""
         try:
-            return self._content.read_nowait(_READ)
+            return all_arrived(self._content)
         except _BROKEN_OFF:
             return self._before_the_break()
 
@@ -186,18 +182,22 @@ class Upstream:
         self._connect_timeout = connect_timeout
         self._max_streams = max_streams
         self._redactor = redactor
-        self.connections = 0  # that carry an answer now
+        self._replies: set[Reply] = set()
         self._probing: asyncio.Task[RelayError | None] | None = None
         self._probe_counts_until = 0.0
 
+    @property
+    def connections(self) -> int:
+        """Connections that carry an answer now."""
+        return len(self._replies)
+
     async def __aenter__(self) -> Self:
-        self._session = self._open_session(
-            aiohttp.TCPConnector(
-                limit=self._max_streams, keepalive_timeout=_KEEPALIVE, socket_factory=to_anythingllm
-            ),
-            [_Fate.tracing()],
-            _Request,
+        self._loop = asyncio.get_running_loop()
+        pool = aiohttp.TCPConnector(
+            limit=self._max_streams, keepalive_timeout=_KEEPALIVE, socket_factory=to_anythingllm
         )
+        self._session = self._open_session(pool, Request)
+        self._poster = Poster(self._session, pool, self._api)
         # For the one retry, and for probes, which must not wait for a stream's connection.
         self._fresh = self._open_session(
             aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=to_anythingllm)
@@ -214,7 +214,6 @@ class Upstream:
     def _open_session(
         self,
         connector: aiohttp.TCPConnector,
-        traces: list[aiohttp.TraceConfig] | None = None,
         request: type[aiohttp.ClientRequest] = aiohttp.ClientRequest,
     ) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -222,29 +221,24 @@ class Upstream:
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
-            trace_configs=traces,
             request_class=request,
             auto_decompress=False,
-            read_bufsize=_READ,
+            read_bufsize=READ,
         )
 
-    @asynccontextmanager
-    async def ask(
-        self, question: Question, headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[Reply]:
-        """Ask AnythingLLM, and hold the connection for as long as the context lasts.
+    async def ask(self, question: Question, headers: Mapping[str, str] | None = None) -> Reply:
+        """Ask AnythingLLM; the context of what is returned holds the connection.
 
         Waits for the head of the answer without a limit of its own: the caller's, on silence, covers
-        it. Leaving early closes the socket. Raises RelayError.
+        it. Raises RelayError.
         """
         response = await self._post(_path(question), msgspec.json.encode(question.body()), headers or {})
-        self.connections += 1
         try:
-            with Reply(response) as reply:
-                await self._check(response)
-                yield reply
-        finally:
-            self.connections -= 1
+            await self._check(response)
+        except BaseException:
+            response.close()
+            raise
+        return Reply(response, self._replies, self._loop)
 
     async def probe(self) -> None:
         """Check that AnythingLLM is there and takes our key. Raises RelayError saying what is wrong."""
@@ -258,7 +252,7 @@ class Upstream:
         Safe to cancel: the others are told all the same.
         """
         probing = self._probing
-        if probing is None or (probing.done() and _now() >= self._probe_counts_until):
+        if probing is None or (probing.done() and self._loop.time() >= self._probe_counts_until):
             probing = self._probing = asyncio.create_task(self._probed())
         await asyncio.wait([probing])
         if (error := probing.result()) is not None:
@@ -270,7 +264,7 @@ class Upstream:
         except RelayError as error:
             return error
         finally:
-            self._probe_counts_until = _now() + _PROBE_COUNTS
+            self._probe_counts_until = self._loop.time() + _PROBE_COUNTS
         return None
 
     async def probe_workspace(self, slug: str, setting: str) -> None:
@@ -301,32 +295,16 @@ class Upstream:
             raise _not_anythingllm("it sent broken JSON") from None
 
     async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        fate = _Fate()
+        sent = Body(body, self._loop)
         try:
-            return await self._send(self._session, path, body, headers, fate)
+            return await self._poster.post(path, sent, headers)
         except (aiohttp.ClientError, OSError) as error:
-            if not isinstance(error, _Spoiled) and not fate.dead_on_arrival(error):
+            if not isinstance(error, Spoiled) and not sent.dead_on_arrival(error):
                 raise self._translated(error) from None
         try:
-            return await self._send(self._fresh, path, body, headers)
+            return await post(self._fresh, self._api + path, Body(body, self._loop), headers)
         except (aiohttp.ClientError, OSError) as error:
             raise self._translated(error) from None
-
-    async def _send(
-        self,
-        session: aiohttp.ClientSession,
-        path: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        fate: "_Fate | None" = None,
-    ) -> aiohttp.ClientResponse:
-        return await session.post(
-            self._api + path,
-            data=body,
-            headers={"Content-Type": "application/json", "Accept": "text/event-stream", **headers},
-            allow_redirects=False,
-            trace_request_ctx=fate,
-        )
 
     async def _check(
         self, response: aiohttp.ClientResponse, expected: str = "text/event-stream"
@@ -378,55 +356,6 @@ class Upstream:
             return _not_anythingllm("it does not speak HTTP")
         message = f"AnythingLLM cannot be reached ({_why(error)}); {_HOW_TO_REACH}."
         return RelayError(Code.UPSTREAM_UNREACHABLE, message)
-
-
-class _Spoiled(aiohttp.ClientError):
-    """Bytes came over a pooled connection that nobody had asked for."""
-
-
-class _Request(aiohttp.ClientRequest):
-    """A request that does not take what came before it was sent for its answer."""
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        if conn.protocol is not None and conn.protocol.should_close:
-            raise _Spoiled
-        return await super().send(conn)
-
-
-class _Fate:
-    """What became of one request: told by aiohttp's tracing, read when the request failed."""
-
-    def __init__(self) -> None:
-        self._reused = False
-        self._sent_at = float("inf")
-
-    def dead_on_arrival(self, error: Exception) -> bool:
-        """Whether the request surely met a connection that the server had already closed."""
-        if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
-            return False  # a part of an answer came back
-        lost = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
-        soon = _now() - self._sent_at <= _DEAD_ON_ARRIVAL
-        return self._reused and lost and soon
-
-    @classmethod
-    def tracing(cls) -> aiohttp.TraceConfig:
-        """Return what makes a session tell its requests' fates."""
-        config = aiohttp.TraceConfig()
-        config.on_connection_reuseconn.append(cls._on_reuse)
-        config.on_request_headers_sent.append(cls._on_sent)
-        return config
-
-    @staticmethod
-    async def _on_reuse(_session: object, context: Any, _params: object) -> None:
-        context.trace_request_ctx._reused = True
-
-    @staticmethod
-    async def _on_sent(_session: object, context: Any, _params: object) -> None:
-        context.trace_request_ctx._sent_at = _now()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _path(question: Question) -> str:

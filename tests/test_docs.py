@@ -130,7 +130,7 @@ def test_the_protocol_lists_every_field_code_and_event() -> None:
     assert {str(code) for code, rule in TABLE.items() if rule.status} <= refused
     kinds = {"chunk", "reasoning", "thought", "output", "error", "final_end"}
     assert kinds <= set(rows(PROTOCOL, "## Events"))
-    assert {events.name_of(events.Chunk("")), events.name_of(events.Thought(""))} < kinds
+    assert {events.NAMES[events.Chunk], events.NAMES[events.Thought]} < kinds
 
 
 def test_the_protocol_has_every_address() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from relay.access import AccessRules
 from relay.errors import TABLE, Code, RelayError
-from relay.events import Chunk, Error, Event, FinalEnd, RawFrame, Reasoning, name_of, to_json
+from relay.events import NAMES, Chunk, Error, Event, FinalEnd, RawFrame, Reasoning, to_json
 from relay.frames import Answer, Limits
 from relay.keys import ClientKeys
 from relay.question import Policy, from_form, from_json, from_urlencoded, owned_by, parse
@@ -84,6 +84,18 @@ def decoded(reads: list[bytes], limit: int) -> tuple[list[ServerSentEvent], bool
     return events + decoder.close(), False
 
 
+def decoded_data(reads: list[bytes], limit: int) -> tuple[list[bytes], bool]:
+    """Return the data of the events alone, and whether the limit was met."""
+    decoder, found = Decoder(limit), []
+    for data in reads:
+        try:
+            found += decoder.feed_data(data)
+        except LineTooLong as error:
+            return found + [event.data.encode() for event in error.events], True
+        assert held(decoder) <= 4 * limit + 3
+    return found, False
+
+
 def second_opinion(data: bytes, limit: int) -> tuple[list[ServerSentEvent], bool]:
     """The same, by the standard's own steps and with all of the input at hand."""
     *whole, rest = re.split(rb"\r\n|\r|\n", data.removeprefix(b"\xef\xbb\xbf"))
@@ -122,9 +134,30 @@ def test_events_and_the_limit_do_not_depend_on_the_cutting(
     assert decoded(pieces(data, cut), limit) == expected
 
 
+plain_events = st.binary(max_size=12).map(lambda data: b"data: %b\n\n" % re.sub(rb"[\r\n]", b"", data))
+
+
+@examples(500)
+@given(
+    parts=st.lists(plain_events | st.sampled_from(SSE), max_size=12),
+    cut=cuts(40),
+    limit=st.integers(3, 200),
+)
+def test_the_quick_way_to_the_data_of_events_is_the_standards(
+    parts: list[bytes], cut: list[int], limit: int
+) -> None:
+    """Where nearly all is as AnythingLLM sends it, and where it is not; replaced bytes aside."""
+    data = b"".join(parts)
+    for reads in ([data], parts, pieces(data, cut)):
+        events, too_long = decoded(reads, limit)
+        found, told = decoded_data(reads, limit)
+        assert [one.decode("utf-8", "replace") for one in found] == [event.data for event in events]
+        assert told == too_long
+
+
 def written(events: list[Event]) -> bytes:
     """The events as they go out."""
-    return b"".join(encode(to_json(event), event=name_of(event)) for event in events)
+    return b"".join(encode(to_json(event), event=NAMES[type(event)]) for event in events)
 
 
 @examples(150)
@@ -272,10 +305,17 @@ endings = st.sampled_from(
 )
 
 
-def answered(reads: list[bytes], how: Options, ending: str) -> list[Event]:
+class Clear(Answer):
+    """Reads every frame the clear way, one by one."""
+
+    def _plain(self, received: list[bytes]) -> tuple[list[Event], int]:
+        return [], 0
+
+
+def answered(reads: list[bytes], how: Options, ending: str, kind: type[Answer] = Answer) -> list[Event]:
     """All events of an answer, which is over after it."""
     limits = Limits(first_event=600, idle=100)
-    answer = Answer(**how._asdict(), limits=limits, redactor=Redactor([SECRET]))
+    answer = kind(**how._asdict(), limits=limits, redactor=Redactor([SECRET]))
     events = []
     for data in reads:
         assert answer.limit is not None
@@ -343,6 +383,45 @@ def texts_in(value: object) -> list[str]:
 def is_path(place: str) -> bool:
     begun = place.lstrip().lower()
     return begun.startswith(("file:", "/", "\\")) or begun[1:3] in (":/", ":\\")
+
+
+plain_frames = st.builds(
+    lambda text, close, error, more, escaped: line_of(
+        {
+            "uuid": "4b8e",
+            "sources": [],
+            "type": "textResponseChunk",
+            "textResponse": text,
+            "close": close,
+            "error": error,
+            **more,
+        },
+        escaped,
+    ),
+    st.text(max_size=6) | st.sampled_from(["", "<think>", "</think>", "\ud83d", "\ude00", "\u2028"]),
+    st.sampled_from([False] * 5 + [True]),
+    st.sampled_from([False] * 8 + [True, None, "429 no"]),
+    st.sampled_from([{}] * 5 + [{"id": "1"}, {"chatId": 1}, {"sources": [{"title": "a"}]}]),
+    st.booleans(),
+)
+
+
+@examples(400)
+@given(
+    body=st.lists(plain_frames | st.sampled_from([b"data: x\n\n", b": ping\n\n"]), max_size=12),
+    rest=bodies,
+    how=options,
+    ending=endings,
+    cut=cuts(),
+)
+def test_frames_read_at_once_say_what_they_say_one_by_one(
+    body: list[bytes], rest: list[bytes], how: Options, ending: str, cut: list[int]
+) -> None:
+    """Nearly all frames are a piece of text and nothing else: those of a read are read at once."""
+    whole = b"".join(body + rest)
+    for reads in ([whole], body + rest, pieces(whole, cut)):
+        clear = answered(reads, how, ending, Clear)
+        assert written(answered(reads, how, ending)) == written(clear)
 
 
 @examples(400)

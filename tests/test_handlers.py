@@ -12,8 +12,8 @@ from aiohttp import web
 
 from relay import middlewares
 from relay.access import AccessRules
+from relay.clock import Clock
 from relay.handlers import STREAMS
-from relay.heartbeat import Heartbeat
 from relay.keys import ClientKeys
 from relay.response import EventStreamResponse
 from relay.standin import KEY, StandIn
@@ -760,7 +760,7 @@ async def test_a_fault_is_told_without_its_traceback(caplog: pytest.LogCaptureFi
 
 async def test_a_fault_in_a_stream_puts_no_second_head_into_it() -> None:
     async def fail(request: web.Request) -> web.StreamResponse:
-        response = EventStreamResponse(Heartbeat(60, 60))
+        response = EventStreamResponse(Clock([60]), heartbeat=60, send_timeout=60)
         await response.prepare(request)
         response.close()
         raise OSError("secret path")

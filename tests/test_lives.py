@@ -5,15 +5,15 @@ There are no sockets here, and no clock but the test's own: hypothesis decides w
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from relay.clock import Clock
 from relay.errors import Code, RelayError
 from relay.frames import Answer
 from relay.question import Policy, Question, parse
@@ -59,6 +59,12 @@ class Call:
     def unheard(self) -> int:
         return self._said.qsize()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.open = False
+
     async def hand_to(self, take: Callable[[bytes], bool]) -> bool:
         while True:
             said = await self._said.get()
@@ -79,14 +85,9 @@ class Calls:
     def __init__(self) -> None:
         self.all: list[Call] = []
 
-    @asynccontextmanager
-    async def ask(self, _question: Question, _headers: Mapping[str, str] | None) -> AsyncIterator[Call]:
-        call = Call()
-        self.all.append(call)
-        try:
-            yield call
-        finally:
-            call.open = False
+    async def ask(self, _question: Question, _headers: Mapping[str, str] | None) -> "Call":
+        self.all.append(Call())
+        return self.all[-1]
 
 
 class Tap:
@@ -284,7 +285,7 @@ class Lives(RuleBasedStateMachine):
     def _stream(self, outlet: Any, *, numbered: bool) -> RelayStream:
         asked = parse({"question": "?"}, Policy("demo", ["demo"], "chat", ["chat"]))
         calls: Any = self.calls
-        return RelayStream(calls, asked, Answer(), outlet, numbered=numbered)
+        return RelayStream(calls, asked, Answer(), outlet, Clock([3600.0]), numbered=numbered)
 
     @rule()
     def open_plain(self) -> None:

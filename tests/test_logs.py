@@ -1,5 +1,6 @@
 """The log: one line each, for people or for machines."""
 
+import asyncio
 import json
 import logging
 import re
@@ -119,3 +120,35 @@ def test_servers_own_fault(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys)
     assert "ERROR   Unhandled exception" in text
     assert "ValueError: why" in text
+
+
+async def test_lines_of_a_moment_are_written_together(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In their order, and no later than that; a warning takes along what was said before it."""
+    logs.configure("info", "text")
+    log.info("one")
+    log.info("two")
+    assert told(capsys) == ""
+    lines = ""
+    while lines.count("\n") < 2:
+        await asyncio.sleep(0.01)
+        lines += told(capsys)
+    assert lines.index("one") < lines.index("two")
+    log.info("three")
+    log.warning("four")
+    lines = told(capsys)
+    assert lines.index("three") < lines.index("four")
+
+
+async def test_a_line_that_cannot_be_made_takes_no_other_along(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    logs.configure("info", "text")
+    log.info("before")
+    log.info("%d", "no number")
+    log.info("after")
+    logging.getLogger().handlers[0].flush()
+    lines = told(capsys).splitlines()
+    assert [line.rpartition(" ")[2] for line in lines] == ["before", "after"]

@@ -1,12 +1,12 @@
 """One answer on its way: how it ends from outside, in every phase, and by a fault of ours."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import pytest
 
+from relay.clock import Clock
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
 from relay.question import Policy, parse
@@ -26,14 +26,16 @@ class Upstream:
         self.closed = False
         self.reached = asyncio.Event()
 
-    @asynccontextmanager
-    async def ask(self, *_: object) -> AsyncIterator["Upstream"]:
+    async def ask(self, *_: object) -> Self:
         if self._never == "ask":
             await self._wait()
-        try:
-            yield self
-        finally:
-            self.closed = True
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.closed = True
 
     async def hand_to(self, take: Callable[[bytes], bool]) -> bool:
         while self._said:
@@ -75,7 +77,8 @@ class Kept:
 
 
 def stream(upstream: Any, outlet: Any, **options: Any) -> RelayStream:
-    return RelayStream(upstream, QUESTION, Answer(limits=Limits(first_event=30)), outlet, **options)
+    answer = Answer(limits=Limits(first_event=30))
+    return RelayStream(upstream, QUESTION, answer, outlet, Clock([0.05]), **options)
 
 
 async def test_events_are_numbered_on_request() -> None:
@@ -196,6 +199,39 @@ async def test_time_waiting_for_the_reader_is_no_silence_of_anythingllm() -> Non
             await asyncio.sleep(0.2)
 
     upstream: Any = Upstream(CHUNK, CHUNK, LAST)
-    one = RelayStream(upstream, QUESTION, Answer(limits=Limits(idle=0.05)), Slow(full=True))
+    one = RelayStream(
+        upstream, QUESTION, Answer(limits=Limits(idle=0.05)), Slow(full=True), Clock([0.05])
+    )
     await one.run()
     assert one.outcome == "complete"
+
+
+async def test_silence_ends_it_in_its_own_words() -> None:
+    """While the head of the answer is waited for, and while a further frame is."""
+    for said, never in ([], "ask"), ([], "read"), ([CHUNK], "read"):
+        upstream: Any = Upstream(*said, never=never)
+        kept = Kept()
+        answer = Answer(limits=Limits(first_event=0.05, idle=0.05))
+        one = RelayStream(upstream, QUESTION, answer, kept, Clock([0.05]))
+        await one.run()
+        assert one.outcome == "upstream_timeout"
+        assert (len(kept.events), kept.ends) == (len(said) + 2, 1)
+        assert upstream.closed or never == "ask"
+
+
+async def test_an_end_that_has_come_is_not_overtaken() -> None:
+    """By a stop, or by the clock, before the task that publishes it has woken up."""
+
+    class Ending(Upstream):
+        async def hand_to(self, take: Callable[[bytes], bool]) -> bool:
+            assert not take(CHUNK + LAST)
+            one.stop("cancelled")
+            one.look(float("inf"))
+            await asyncio.sleep(0)
+            return True
+
+    kept = Kept()
+    one = stream(Ending(), kept)
+    await one.run()
+    assert one.outcome == "complete"
+    assert (len(kept.events), kept.ends) == (2, 1)

@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from relay import posting
 from relay.errors import Code, RelayError
 from relay.question import Question
 from relay.redact import Redactor
 from relay.standin import KEY, StandIn
-from relay.upstream import Upstream
+from relay.upstream import Reply, Upstream
 from tests import recorded
 from tests.running import unanswered
 
@@ -38,17 +39,37 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
+@pytest.fixture(autouse=True, params=[True, False], ids=["direct", "session"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways in which a question may be posted."""
+    assert posting.DIRECT  # it fits the aiohttp that is locked
+    monkeypatch.setattr(posting, "DIRECT", request.param)
+
+
 def upstream(url: str, **changes: Any) -> Upstream:
     return Upstream(url, KEY, **{"connect_timeout": 5, "max_streams": 10, **changes})
 
 
 async def answer(client: Upstream, question: Question = QUESTION) -> bytes:
     """Ask, and read to the end."""
-    async with client.ask(question) as reply:
+    with await client.ask(question) as reply:
         body = b""
-        while data := await reply.read():
+        while data := await read(reply):
             body += data
         return body
+
+
+async def read(reply: Reply) -> bytes:
+    """Return what is here, or comes next; empty at the end."""
+    data = b""
+
+    def take(arrived: bytes) -> bool:
+        nonlocal data
+        data = arrived
+        return False
+
+    await reply.hand_to(take)
+    return data
 
 
 @asynccontextmanager
@@ -220,7 +241,7 @@ async def test_a_dead_connection_costs_one_retry_on_a_fresh_one(
     behave: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server had closed the idle connection when our request arrived: nobody was asked yet."""
-    monkeypatch.setattr("relay.upstream._DEAD_ON_ARRIVAL", 5)  # however slow this machine is
+    monkeypatch.setattr("relay.posting._DEAD_ON_ARRIVAL", 5)  # however slow this machine is
     async with second_request(behave) as (url, seen), upstream(url) as client:
         await answer(client)
         assert await answer(client) == b"data: 1"
@@ -230,7 +251,7 @@ async def test_a_dead_connection_costs_one_retry_on_a_fresh_one(
 
 async def test_the_retry_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that keeps closing is unreachable, not asked for ever."""
-    monkeypatch.setattr("relay.upstream._DEAD_ON_ARRIVAL", 5)
+    monkeypatch.setattr("relay.posting._DEAD_ON_ARRIVAL", 5)
     asked = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -467,13 +488,14 @@ async def test_what_came_before_a_break_is_not_lost(rest: bytes, tail: bytes) ->
         writer.write(CHUNKED + b"%x\r\n%b\r\n%b" % (len(sent), sent, rest))
         await writer.drain()
 
-    async with server(serve) as url, upstream(url) as client, client.ask(QUESTION) as reply:
-        body = await reply.read()
-        await asyncio.sleep(0.1)  # the break arrives while nobody reads
-        with pytest.raises(RelayError) as caught:
-            while data := await reply.read():
-                body += data
-        await reply.finish()
+    async with server(serve) as url, upstream(url) as client:
+        with await client.ask(QUESTION) as reply:
+            body = await read(reply)
+            await asyncio.sleep(0.1)  # the break arrives while nobody reads
+            with pytest.raises(RelayError) as caught:
+                while data := await read(reply):
+                    body += data
+            await reply.finish()
     assert caught.value.code is Code.UPSTREAM_TRUNCATED
     assert body == sent + tail
 
@@ -489,11 +511,12 @@ async def test_broken_framing_wakes_the_reader() -> None:
         writer.write(b"zz\r\n")
         await reader.read()
 
-    async with server(serve) as url, upstream(url) as client, client.ask(QUESTION) as reply:
-        assert await reply.read() == b"a"
-        async with asyncio.timeout(5):
-            with pytest.raises(RelayError) as caught:
-                await reply.read()
+    async with server(serve) as url, upstream(url) as client:
+        with await client.ask(QUESTION) as reply:
+            assert await read(reply) == b"a"
+            async with asyncio.timeout(5):
+                with pytest.raises(RelayError) as caught:
+                    await read(reply)
     assert caught.value.code is Code.UPSTREAM_TRUNCATED
 
 
@@ -515,8 +538,9 @@ async def test_probes_tell_the_key_and_the_workspace(standin: StandIn) -> None:
 async def test_probes_do_not_wait_for_streams(standin: StandIn) -> None:
     """Whether AnythingLLM is well can be told while every stream runs."""
     silent = msgspec.structs.replace(QUESTION, text="!silent")
-    async with upstream(standin.url, max_streams=1) as client, client.ask(silent):
-        await client.probe()
+    async with upstream(standin.url, max_streams=1) as client:
+        with await client.ask(silent):
+            await client.probe()
 
 
 @pytest.mark.parametrize(

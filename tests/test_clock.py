@@ -1,0 +1,84 @@
+"""One clock for all that waits."""
+
+import asyncio
+
+import pytest
+
+from relay.clock import LOOK, Clock
+
+SOON, LATER = 0.05, 0.5
+
+
+class Waiting:
+    """Something that waits, and counts how often it is looked at."""
+
+    def __init__(self, *, hurried: int = 0) -> None:
+        self.looks = 0
+        self.looked = asyncio.Event()
+        self._hurried = hurried  # how many looks it is in a hurry for
+
+    def look(self, now: float) -> bool:
+        assert now <= asyncio.get_running_loop().time()
+        self.looks += 1
+        self.looked.set()
+        return self.looks <= self._hurried
+
+
+async def test_all_that_waits_is_looked_at_again_and_again() -> None:
+    clock, some = Clock([LATER, SOON]), [Waiting() for _ in range(3)]
+    for one in some:
+        clock.add(one)
+    for _ in range(3):
+        for one in some:
+            await one.looked.wait()
+            one.looked.clear()
+    for one in some:
+        clock.discard(one)
+
+
+async def test_what_waits_no_more_is_not_looked_at() -> None:
+    """Not even when it went while the others were looked at."""
+    clock, gone, there = Clock([SOON]), Waiting(), Waiting()
+    clock.add(gone)
+    clock.add(there)
+    clock.discard(gone)
+    await there.looked.wait()
+    clock.discard(there)
+    assert gone.looks == 0
+
+
+async def test_what_is_in_a_hurry_is_looked_at_sooner() -> None:
+    """As long as it says so; then only with all others."""
+    clock, slow, quick = Clock([3600.0]), Waiting(), Waiting(hurried=2)
+    clock.add(slow)
+    clock.add(quick)
+    clock.hurry(quick)
+    clock.hurry(quick)
+    while quick.looks < 3:
+        await quick.looked.wait()
+        quick.looked.clear()
+    await asyncio.sleep(2 * LOOK)
+    assert (quick.looks, slow.looks) == (3, 0)
+    clock.hurry(slow)
+    await slow.looked.wait()
+    for one in (slow, quick):
+        clock.discard(one)
+
+
+async def test_nothing_is_left_of_it() -> None:
+    """A clock for which nothing waits does not tick, and goes on when something does."""
+    clock, one = Clock([SOON]), Waiting()
+    clock.hurry(one)  # which does not wait
+    for _ in range(2):
+        clock.add(one)
+        await one.looked.wait()
+        one.looked.clear()
+        clock.discard(one)
+        looks = one.looks
+        await asyncio.sleep(2 * SOON)
+        assert one.looks == looks
+
+
+def test_it_must_have_something_to_wait_for() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        Clock([])
