@@ -30,7 +30,8 @@ class Clock:
         self._waiting: set[Watched] = set()
         self._hurried: set[Watched] = set()
         self._round_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0  # not the timer's `when`, which uvloop's has not if it is due at once
+        self._timer: asyncio.Handle | None = None
 
     def add(self, one: Watched) -> None:
         """Look at it from now on."""
@@ -52,11 +53,12 @@ class Clock:
         """Look at it soon, and again as long as it says so."""
         if one not in self._hurried and self._timer is not None:
             self._hurried.add(one)
-            self._set_timer(min(self._timer.when(), self._loop.time() + self._look))
+            self._set_timer(min(self._due_at, self._loop.time() + self._look))
 
     def _set_timer(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._due_at = when
         self._timer = self._loop.call_at(when, self._strike)
 
     def _strike(self) -> None:

@@ -1,8 +1,10 @@
 """One clock for all that waits."""
 
 import asyncio
+import time
 
 import pytest
+import uvloop
 
 from relay.clock import LOOK, Clock
 
@@ -63,6 +65,26 @@ async def test_what_is_in_a_hurry_is_looked_at_sooner() -> None:
     await slow.looked.wait()
     for one in (slow, quick):
         clock.discard(one)
+
+
+def test_a_look_that_is_overdue_can_be_hurried() -> None:
+    """On the event loop that the relay runs on, whose timers for what is due at once are others."""
+
+    async def late() -> None:
+        clock, first, second = Clock([SOON]), Waiting(hurried=1), Waiting()
+        for one in (first, second):
+            clock.add(one)
+        clock.hurry(first)
+        time.sleep(2 * SOON)  # noqa: ASYNC251 (the loop is late)
+        clock.hurry(second)
+        clock.discard(second)
+        clock.add(second)
+        clock.hurry(second)
+        await second.looked.wait()
+        for one in (first, second):
+            clock.discard(one)
+
+    uvloop.run(late())
 
 
 async def test_nothing_is_left_of_it() -> None:
