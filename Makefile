@@ -19,7 +19,7 @@ demo: $(VENV)/ready  ## the relay in front of a built-in stand-in for AnythingLL
 run: $(VENV)/ready  ## the relay in front of the AnythingLLM of .env
 	$(IN) run.py
 
-test: $(VENV)/ready
+test: $(VENV)/ready-loadtest
 	$(IN) -m pytest
 
 check: $(VENV)/ready-dev
@@ -40,12 +40,13 @@ format: $(VENV)/ready-dev
 lock:  ## requirements*.txt with all that they need, and the hashes
 	$(call throwaway,$(UV)) && \
 	$(COMPILE) --output-file requirements.lock requirements.txt && \
+	$(COMPILE) --output-file requirements-loadtest.lock --constraints requirements.lock requirements-loadtest.txt && \
 	$(COMPILE) --output-file requirements-dev.lock --constraints requirements.lock requirements-dev.txt
 
 # Strict: a package that could not be looked up would otherwise count as one without vulnerabilities.
 audit:  ## known vulnerabilities in what is locked; asks a service on the internet
 	$(call throwaway,$(PIP_AUDIT)) && "$$tool/bin/pip-audit" --strict --progress-spinner off \
-		--disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock
+		--disable-pip --require-hashes -r requirements.lock -r requirements-loadtest.lock -r requirements-dev.lock
 
 $(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -54,6 +55,10 @@ $(VENV)/ready: requirements.lock
 	$(IN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $@
 
-$(VENV)/ready-dev: requirements-dev.lock $(VENV)/ready
+$(VENV)/ready-loadtest: requirements-loadtest.lock $(VENV)/ready  # what python -m relay.loadtest needs
+	$(IN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-loadtest.lock
+	touch $@
+
+$(VENV)/ready-dev: requirements-dev.lock $(VENV)/ready-loadtest
 	$(IN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
