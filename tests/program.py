@@ -93,12 +93,12 @@ async def spawn(cwd: Path, arguments: tuple[str, ...], env: Mapping[str, str]) -
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=None if sys.platform == "win32" else _take_interrupts,
+        preexec_fn=None if sys.platform == "win32" else take_interrupts,
     )
     return Program(process)
 
 
-def _take_interrupts() -> None:
+def take_interrupts() -> None:
     """Undo what the tests may have inherited: a shell has its background jobs ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -14,6 +14,8 @@ from config.settings import NAMES, Settings
 from relay import events
 from relay.errors import TABLE
 from relay.handlers import routes
+from relay.loadtest.arguments import parser
+from relay.loadtest.thresholds import METRICS
 from relay.question import Question
 from relay.standin import KEY, WORKSPACE, StandIn
 from tests.running import Relay
@@ -21,6 +23,7 @@ from tests.running import Relay
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+LOADTEST = (ROOT / "docs" / "loadtest.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 PYTHON = ".venv/bin/python "
 
@@ -88,8 +91,11 @@ async def test_the_curl_commands_work(
 
 
 @pytest.mark.parametrize("command", [one for one in commands("sh") if one.startswith(PYTHON)])
-async def test_the_python_commands_work(standin: StandIn, tmp_path: Path, command: str) -> None:
+async def test_the_python_commands_work(
+    relay: Relay, standin: StandIn, tmp_path: Path, command: str
+) -> None:
     """Each ends well; the relay itself when it is told to."""
+    command = command.replace("localhost:5000", f"127.0.0.1:{relay.port}")
     words = [word.replace("run.py", str(ROOT / "run.py")) for word in shlex.split(command)[1:]]
     process = await run(standin, tmp_path, sys.executable, *words)
     assert process.stdout is not None
@@ -133,6 +139,16 @@ def test_the_protocol_lists_every_field_code_and_event() -> None:
     assert {events.NAMES[events.Chunk], events.NAMES[events.Thought]} < kinds
 
 
+def test_the_load_test_page_has_every_option_and_metric() -> None:
+    """Those of --help, no more; and each metric that a threshold can be set on."""
+    options = set(re.findall(r"^  (--[a-z-]+)", parser().format_help(), re.MULTILINE))
+    assert set(re.findall(r"^\| `(--[a-z-]+)", LOADTEST, re.MULTILINE)) == options
+    for metric in METRICS:
+        series, _, which = metric.rpartition("_")
+        either = metric in LOADTEST or (f"`{series}`" in LOADTEST and f"`_{which}`" in LOADTEST)
+        assert either, metric
+
+
 def test_the_protocol_has_every_address() -> None:
     """No route is a secret."""
     for route in routes:
@@ -143,7 +159,7 @@ def test_the_architecture_names_every_file() -> None:
     """And no file that is not there."""
     named = set(re.findall(r"`(relay/[a-z_/]+(?:\.py)?)", ARCHITECTURE))
     there = {f"relay/{path.name}" for path in (ROOT / "relay").glob("*.py") if path.stem != "__init__"}
-    assert named == there | {"relay/standin/"}
+    assert named == there | {"relay/loadtest/", "relay/standin/"}
 
 
 def test_imports_go_down_the_floors_only() -> None:

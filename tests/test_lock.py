@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-loadtest.lock", "requirements-dev.lock")
 LOCKED = re.compile(r"[a-z0-9-]+==[0-9][\w.!+]*( ; [^#@]+?)?( --hash=sha256:[0-9a-f]{64})+")
 
 
@@ -51,12 +51,16 @@ def test_a_lock_has_versions_and_hashes_and_nothing_else(lock: str) -> None:
 
 
 def test_the_locks_agree() -> None:
-    """Who works on the relay has all that who runs it has, to the byte."""
+    """Who works on the relay has all that who runs it has, to the byte; so have others, of what they share."""
     assert not hashes("requirements.lock").items() - hashes("requirements-dev.lock").items()
+    ours, more = hashes("requirements.lock"), hashes("requirements-loadtest.lock")
+    shared = {one.partition("==")[0] for one in ours} & {one.partition("==")[0] for one in more}
+    assert shared
+    assert {one: more[one] for one in more if one.partition("==")[0] in shared}.items() <= ours.items()
 
 
 def test_make_installs_what_is_locked_only() -> None:
-    """Both environments, and so CI, which makes them with make."""
+    """All environments, and so CI, which makes them with make."""
     makefile = (ROOT / "Makefile").read_text()
     installed = re.findall(r"-m pip install (.*) -r (\S+)$", makefile, re.MULTILINE)
     assert sorted(file for _, file in installed) == sorted(LOCKS)

@@ -23,6 +23,8 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    except KeyboardInterrupt:  # the second one, or one before or after the test
+        return 1
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from getpass import getpass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 from relay.loadtest import questions
@@ -51,17 +51,17 @@ class Request:
 
 def read(arguments: list[str] | None, environment: Mapping[str, str]) -> Request:
     """Return what is asked for; exits with status 2 and one line for what cannot be done."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
+    reading = parser()
+    given = reading.parse_args(arguments)
     try:
         key = _key(given.key_file, environment)
         bodies = questions.read(given.questions) if given.questions else [questions.BUILT_IN]
     except (questions.BadQuestions, _BadKey) as error:
-        _refuse(parser, str(error))
+        _refuse(reading, str(error))
     needed, limit = given.streams + _SPARE_DESCRIPTORS, raise_descriptor_limit()
     if limit is not None and limit < needed:
         _refuse(
-            parser,
+            reading,
             f"{given.streams} streams need {needed} open files, and this process may have {limit}: "
             "raise its limit (ulimit -n), or ask for fewer --streams.",
         )
@@ -84,24 +84,25 @@ def read(arguments: list[str] | None, environment: Mapping[str, str]) -> Request
 class _Parser(argparse.ArgumentParser):
     """Tells what is wrong in one line, without the usage before it."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]  # it exits, as it should
+    def error(self, message: str) -> NoReturn:
         _refuse(self, message)
 
 
-def _refuse(parser: argparse.ArgumentParser, message: str) -> None:
+def _refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     parser.exit(2, f"{parser.prog}: {message}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    made = _Parser(
         prog="python -m relay.loadtest",
         description="Asks many questions at once, and measures how the answers come.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("url", type=_url, help="where to POST, e.g. http://localhost:5000/stream-ask")
-    add = parser.add_argument
+    made.add_argument("url", type=_url, help="where to POST, e.g. http://localhost:5000/stream-ask")
+    add = made.add_argument
     add("--streams", type=_whole, default=10, metavar="N", help="questions open at once (10)")
     add("--ramp", type=_seconds, default=0.0, metavar="S", help="seconds until all streams run (0)")
     add(
@@ -142,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="THRESHOLD",
         help='e.g. "ttfc_p99>2s" or "error_share>1%%"; may be given several times',
     )
-    return parser
+    return made
 
 
 class _BadKey(Exception):

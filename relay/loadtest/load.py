@@ -72,12 +72,12 @@ class Load:
 
     async def _stream(self, number: int, client: Client) -> None:
         await self._until(self._schedule.first(number))
-        bodies = self.plan.bodies
+        bodies, good = self.plan.bodies, True
         while (ticket := self._schedule.take()) is not None:
-            since = await self._due(ticket)
-            good = await client.ask(bodies[ticket.number % len(bodies)], since)
             if not good and ticket.due is None:
                 await asyncio.sleep(_AGAIN)
+            since = await self._due(ticket)
+            good = await client.ask(bodies[ticket.number % len(bodies)], since)
 
     async def _due(self, ticket: Ticket) -> float:
         """Wait until a question is due; return that moment, by perf_counter.

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from relay.loadtest.figures import Figures, Series, Slice
 from relay.loadtest.plan import Plan
-from relay.loadtest.report import NAMES, size
+from relay.loadtest.report import NAMES, size, what
 
 # Colours that stay apart for who does not tell red from green (Okabe and Ito).
 _BLUE: Final = "#0072b2"
@@ -66,13 +66,9 @@ def draw(path: Path, plan: Plan, figures: Figures) -> None:
 
 def _title(plan: Plan, figures: Figures) -> str:
     counts = figures.counts
-    words = [f"{plan.streams:,} streams"]
-    if plan.pace is not None:
-        words.append(f"{plan.pace:g} questions/s")
-    words.append(f"{figures.seconds:.0f} s")
-    words.append(f"{counts.complete:,} answers complete, {counts.failed:,} failed, {counts.left:,} left")
+    came = f"{counts.complete:,} answers complete, {counts.failed:,} failed, {counts.left:,} left early"
     # A dollar would begin a formula.
-    return f"{plan.url.replace('$', chr(92) + '$')}\n{', '.join(words)}"
+    return f"{plan.url}\n{what(plan)}; {figures.seconds:.0f} s: {came}".replace("$", r"\$")
 
 
 def _percentiles(axes: Axes, figures: Figures) -> None:
@@ -112,14 +108,13 @@ def _streams(axes: Axes, figures: Figures) -> None:
 def _over_time(axes: Axes, figures: Figures, name: str) -> None:
     axes.set_title(f"{NAMES[name].capitalize()}, over time")
     told = [Series.unpack(getattr(one, name)).told() for one in _drawn_slices(figures)]
-    for which, label, style in (("p50", "p50", "-"), ("p99", "p99", "-"), ("max", "max", ":")):
-        colour = {"p50": _GREEN, "p99": _ORANGE, "max": _GREY}[which]
+    for which, colour, style in (("max", _GREY, ":"), ("p99", _ORANGE, "-"), ("p50", _GREEN, "-")):
         axes.plot(
             _ends(figures),
             _drawn([one[which] for one in told]),
-            style,
+            linestyle=style,
             color=colour,
-            label=label,
+            label=which,
         )
     _time_axis(axes)
     _seconds_axis(axes)

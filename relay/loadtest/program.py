@@ -17,7 +17,10 @@ _CANNOT: Final = 2
 
 
 def run(given: list[str] | None = None) -> int:
-    """Run a load test; return the exit status: 0 good, 1 a threshold crossed, 2 it could not be done."""
+    """Run a load test; return the exit status: 0 good, 1 a threshold crossed, 2 it could not be done.
+
+    Raises ModuleNotFoundError without matplotlib, when a picture is wanted, and KeyboardInterrupt.
+    """
     request = arguments.read(given, os.environ)
     if request.png is not None:
         # Half a second for those who want a picture; and before the test, for it may be missing.
@@ -38,8 +41,6 @@ def run(given: list[str] | None = None) -> int:
     except OSError as error:
         print(f"{error.filename} cannot be written: {error.strerror}.", file=sys.stderr)
         return _CANNOT
-    except KeyboardInterrupt:  # the second Ctrl-C, or one while the results are told
-        return _CROSSED
     return 0 if good else _CROSSED
 
 

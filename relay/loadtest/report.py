@@ -49,7 +49,8 @@ def label(failure: Failure) -> str:
 def tell(console: Console, plan: Plan, figures: Figures) -> None:
     """Print the tables."""
     console.print()
-    console.print(f"{plan.url}: {_what(plan)}", markup=False, highlight=False)
+    for line in (plan.url, what(plan)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for table in (_times(figures), _answers(figures), _failures(figures)):
         if table.row_count:
             console.print()
@@ -116,8 +117,9 @@ def as_json(plan: Plan, figures: Figures, thresholds: Sequence[Threshold]) -> st
     return json.dumps(told, indent=2) + "\n"
 
 
-def _what(plan: Plan) -> str:
-    words = [f"{plan.streams:,} streams"]
+def what(plan: Plan) -> str:
+    """Return what a load test does, in a line."""
+    words = [f"{plan.streams:,} stream{'s' * (plan.streams > 1)}"]
     if plan.pace is not None:
         words.append(f"{plan.pace:g} questions/s")
     if plan.ramp:
@@ -134,6 +136,7 @@ def _table(title: str, *columns: str) -> Table:
         title_justify="left",
         title_style="bold",
         pad_edge=False,
+        show_edge=False,
         padding=(0, 0, 0, 1),
     )
     first, *others = columns
