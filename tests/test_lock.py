@@ -51,7 +51,7 @@ def test_a_lock_has_versions_and_hashes_and_nothing_else(lock: str) -> None:
 
 
 def test_the_locks_agree() -> None:
-    """Who works on the relay has all that who runs it has, to the byte; so have others, of what they share."""
+    """Who works on the relay has all that who runs it has, to the byte; what is shared is the same."""
     assert not hashes("requirements.lock").items() - hashes("requirements-dev.lock").items()
     ours, more = hashes("requirements.lock"), hashes("requirements-loadtest.lock")
     shared = {one.partition("==")[0] for one in ours} & {one.partition("==")[0] for one in more}
