@@ -28,16 +28,17 @@ def run(given: list[str] | None = None) -> int:
     load = Load(request.plan)
     try:
         _loop(_load(load, Console(stderr=True)))
-        console = Console()
-        report.tell(console, request.plan, load.figures)
+    except CannotReach as error:
+        print(error, file=sys.stderr)
+        return _CANNOT
+    console = Console()
+    report.tell(console, request.plan, load.figures)
+    good = report.judge(console, request.thresholds, load.figures)
+    try:
         if request.json is not None:
             request.json.write_text(report.as_json(request.plan, load.figures, request.thresholds))
         if request.png is not None:
             plots.draw(request.png, request.plan, load.figures)
-        good = report.judge(console, request.thresholds, load.figures)
-    except CannotReach as error:
-        print(error, file=sys.stderr)
-        return _CANNOT
     except OSError as error:
         print(f"{error.filename} cannot be written: {error.strerror}.", file=sys.stderr)
         return _CANNOT
