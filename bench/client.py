@@ -29,7 +29,8 @@ class Target:
         body = json.dumps({field: str(order)}).encode()
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: localhost:{self.port}\r\n"
-            f"Authorization: Bearer {self.key}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Authorization: Bearer {self.key}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 

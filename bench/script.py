@@ -10,7 +10,7 @@ import zlib
 from typing import Final
 
 from bench.order import Order
-from bench.words import COUNT, WORDS
+from bench.words import COUNT, WORDS, Word
 from relay.standin.frames import ChatFrames
 
 HEAD: Final = (
@@ -21,7 +21,14 @@ MARK: Final = "\n#crc32:"
 """Begins the last piece of text; eight hexadecimal digits follow, of all text before it."""
 
 _FRAMES: Final = ChatFrames("bench")
-_PLAIN: Final = tuple(_FRAMES.raw_chunk(b'"%b"' % word.json) for word in WORDS)
+
+
+@functools.cache
+def _word(number: int, size: int) -> Word:
+    """A token of at least so many bytes."""
+    word = WORDS[number % COUNT]
+    times = -(-size // len(word.text)) or 1
+    return Word(word.text * times, word.json * times)
 
 
 def http_chunk(data: bytes) -> bytes:
@@ -37,20 +44,21 @@ def end(crc: int) -> bytes:
 
 
 @functools.cache
-def plain(first: int, count: int) -> bytes:
-    """One write of pieces without times; `first` is counted modulo the number of words."""
-    return http_chunk(b"".join(_PLAIN[(first + n) % COUNT] for n in range(count)))
+def plain(first: int, count: int, size: int) -> bytes:
+    """One write of pieces without times; `first` is less than the number of words."""
+    words = [_word((first + number) % COUNT, size) for number in range(count)]
+    return http_chunk(b"".join(_FRAMES.raw_chunk(b'"%b"' % word.json) for word in words))
 
 
 @functools.cache
-def plain_end(chunks: int) -> bytes:
+def plain_end(chunks: int, size: int) -> bytes:
     """The end of an answer of that many pieces without times."""
+    texts = [_word(number, size).text for number in range(COUNT)]
+    everything, crc = b"".join(texts), 0
     turns, rest = divmod(chunks, COUNT)
-    everything = b"".join(word.text for word in WORDS)
-    crc = 0
     for _ in range(turns):
         crc = zlib.crc32(everything, crc)
-    return end(zlib.crc32(b"".join(word.text for word in WORDS[:rest]), crc))
+    return end(zlib.crc32(b"".join(texts[:rest]), crc))
 
 
 class Script:
@@ -74,10 +82,10 @@ class Script:
         count = min(self.order.per, self.order.chunks - first)
         self.said += count
         if not self.order.stamp:
-            return plain(first % COUNT, count)
+            return plain(first % COUNT, count, self.order.size)
         frames = []
         for number in range(first, first + count):
-            word = WORDS[number % COUNT]
+            word = _word(number % COUNT, self.order.size)
             stamp = b"|%d|" % time.monotonic_ns()
             self._crc = zlib.crc32(stamp, zlib.crc32(word.text, self._crc))
             frames.append(_FRAMES.raw_chunk(b'"%b%b"' % (word.json, stamp)))
@@ -85,4 +93,4 @@ class Script:
 
     def end(self) -> bytes:
         """The last write."""
-        return end(self._crc) if self.order.stamp else plain_end(self.order.chunks)
+        return end(self._crc) if self.order.stamp else plain_end(self.order.chunks, self.order.size)
