@@ -3,11 +3,13 @@
 import argparse
 import gc
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
 
-from bench import rounds
+from bench import circumstances, rounds
+from bench.drawing import draw
 from bench.report import table
 from bench.results import Results
 from bench.roster import roster
@@ -27,7 +29,9 @@ def main() -> int:
     raise_descriptor_limit()
     gc.freeze()
     measured = uvloop.run(rounds.measure(peers, chosen, 1 if options.quick else options.rounds, _say))
-    results = Results.of(peers, measured)
+    titles = {one.name: one.title for one in peers}
+    date = datetime.now(UTC).date().isoformat()
+    results = Results(date, circumstances.machine(), circumstances.versions(), titles, measured)
     sys.stdout.write("\n" + table(results))
     if options.save:
         _save(results, options.save)
@@ -35,12 +39,10 @@ def main() -> int:
 
 
 def _save(results: Results, folder: Path) -> None:
-    from bench.plots import draw  # noqa: PLC0415 (measuring works without matplotlib)
-
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bench.json").write_text(results.to_json())
     (folder / "bench.md").write_text(table(results))
-    draw(results, folder / "bench.png")
+    draw(folder / "bench.json")
 
 
 def _say(line: str) -> None:

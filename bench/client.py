@@ -65,7 +65,10 @@ class Connection(asyncio.Protocol):
         """Send a request; the result is the whole response, cut or not, as it arrived."""
         self._reads = []
         self._done = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
+        if self.open:
+            self._transport.write(request)
+        else:  # closed by the other side in the meantime: no response
+            self._end()
         return self._done
 
     @property

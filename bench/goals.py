@@ -14,46 +14,56 @@ class Goal:
 
     scenario: str
     figure: str
-    title: str
+    short: str
+    measure: str
     unit: str
     must: Mapping[str, float]
     """Peer by peer the largest ratio; under `""` the largest value, in the unit."""
     aim: Mapping[str, float]
 
+    @property
+    def title(self) -> str:
+        """What is measured where, in a line."""
+        return f"{self.short}: {self.measure}"
+
+
+_PACED_MUST: Final = {"nginx": 2.6, "fastapi": 1 / 3}
+_PACED_AIM: Final = {"nginx": 1.8, "fastapi": 1 / 4}
+_BURST_MUST: Final = {"nginx": 8, "fastapi": 1 / 9}
+_BURST_AIM: Final = {"nginx": 4.5, "fastapi": 1 / 12}
+_SHORT_MUST: Final = {"nginx": 8, "fastapi": 1 / 8}
+_SHORT_AIM: Final = {"nginx": 5.5, "fastapi": 1 / 12}
+_LEAVE_MUST: Final = {"fastapi": 1 / 5}
+_LEAVE_AIM: Final = {"fastapi": 1 / 6, "": 50}
+_SILENT_MUST: Final = {"nginx": 2.2, "fastapi": 0.65}
+_SILENT_AIM: Final = {"nginx": 1.8, "fastapi": 0.55}
+
+_PACED: Final = "1,000 streams, 20 chunks/s each"
+_CPU: Final = "CPU a chunk"
+_KB: Final = "memory a stream"
 
 GOALS: Final = (
+    Goal("paced", "cpu_us", _PACED, _CPU, "us", _PACED_MUST, _PACED_AIM),
+    Goal("paced", "p50_us", _PACED, "time of a chunk, median", "us", {"nginx": 1.6}, {"nginx": 1.3}),
+    Goal("paced", "p99_us", _PACED, "time of a chunk, p99", "us", {"nginx": 11}, {"nginx": 4}),
+    # The same limits where FastAPI keeps up: behind, it takes several chunks at once, late but cheaply.
+    Goal("paced-200", "cpu_us", "200 streams, 20 chunks/s each", _CPU, "us", _PACED_MUST, _PACED_AIM),
+    Goal("saturated", "cpu_us", "64 streams without delay", _CPU, "us", _BURST_MUST, _BURST_AIM),
+    Goal("saturated-32", "cpu_us", "the same, 32 chunks at once", _CPU, "us", _BURST_MUST, _BURST_AIM),
     Goal(
-        "paced", "cpu_us", "1,000 streams, 20 chunks/s each: CPU a chunk", "us",
-        {"nginx": 2.6, "fastapi": 1 / 3}, {"nginx": 1.8, "fastapi": 1 / 4},
+        "short",
+        "cpu_us",
+        "5-chunk answers, 32 at a time",
+        "CPU a request",
+        "us",
+        _SHORT_MUST,
+        _SHORT_AIM,
     ),
-    Goal("paced", "p50_us", "the same: time of a chunk, median", "us", {"nginx": 1.6}, {"nginx": 1.3}),
-    Goal("paced", "p99_us", "the same: time of a chunk, p99", "us", {"nginx": 11}, {"nginx": 4}),
-    Goal(
-        "saturated", "cpu_us", "64 streams, no delay, 1 chunk a write: CPU a chunk", "us",
-        {"nginx": 8, "fastapi": 1 / 9}, {"nginx": 4.5, "fastapi": 1 / 12},
-    ),
-    Goal(
-        "saturated-32", "cpu_us", "64 streams, no delay, 32 chunks a write: CPU a chunk", "us",
-        {"nginx": 8, "fastapi": 1 / 9}, {"nginx": 4.5, "fastapi": 1 / 12},
-    ),
-    Goal(
-        "short", "cpu_us", "5-chunk answers, 32 at a time: CPU a request", "us",
-        {"nginx": 8, "fastapi": 1 / 8}, {"nginx": 5.5, "fastapi": 1 / 12},
-    ),
-    Goal(
-        "leave", "p99_ms", "500 clients leave together: upstream knows, p99", "ms",
-        {"fastapi": 1 / 5}, {"fastapi": 1 / 6, "": 50},
-    ),
-    Goal(
-        "silent", "few_kb", "1,000 silent streams: memory a stream", "KB",
-        {"nginx": 2.2, "fastapi": 0.65}, {"nginx": 1.8, "fastapi": 0.55},
-    ),
-    Goal(
-        "silent", "many_kb", "5,000 silent streams: memory a stream", "KB",
-        {"nginx": 2.2, "fastapi": 0.65}, {"nginx": 1.8, "fastapi": 0.55},
-    ),
-    Goal("stuck", "kb", "200 clients that never read: memory a stream", "KB", {"": 500}, {"": 300}),
-)  # fmt: skip
+    Goal("leave", "p99_ms", "500 clients leave together", "noticed, p99", "ms", _LEAVE_MUST, _LEAVE_AIM),
+    Goal("silent", "few_kb", "1,000 silent streams", _KB, "KB", _SILENT_MUST, _SILENT_AIM),
+    Goal("silent", "many_kb", "5,000 silent streams", _KB, "KB", _SILENT_MUST, _SILENT_AIM),
+    Goal("stuck", "kb", "200 clients that never read", _KB, "KB", {"": 500}, {"": 300}),
+)
 
 Rounds = Sequence[Mapping[str, Mapping[str, float]]]
 """Round by round, what each peer measured in one scenario; a peer that failed is not there."""
@@ -95,7 +105,8 @@ class Verdict:
             return "not measured"
         if self.met:
             return "met"
-        return f"missed by {self.measured / self.limit - 1:.0%}"
+        times = self.measured / self.limit
+        return f"missed by {times - 1:.0%}" if times < 2 else f"missed: {times:.2g} times as much"
 
 
 def judge(goal: Goal, rounds: Rounds, peer: str = "relay") -> list[Verdict]:

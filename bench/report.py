@@ -9,7 +9,7 @@ from bench.results import Results
 def table(results: Results) -> str:
     """Figures and ratios of every peer, the verdicts, and what it was measured on."""
     lines = [*_figures(results), "", *_ratios(results), "", *_verdicts(results), "", *_failures(results)]
-    return "\n".join([*lines, *_circumstances(results)]) + "\n"
+    return "\n".join([*lines, *circumstances(results)]) + "\n"
 
 
 def number(amount: float) -> str:
@@ -78,11 +78,12 @@ def _failures(results: Results) -> Iterator[str]:
         yield ""
 
 
-def _circumstances(results: Results) -> Iterator[str]:
-    machine, rounds = results.machine, max((one.round for one in results.measured), default=0)
+def circumstances(results: Results) -> Iterator[str]:
+    """What it was measured on, and when."""
+    machine, rounds = results.machine, results.many
     yield (
         f"Measured on {results.date}: {machine['cores']} cores ({machine['cpu']}), {machine['memory']},"
-        f" {machine['system']}; {rounds} rounds, medians. "
+        f" {machine['system']}; {f'{rounds} rounds, medians' if rounds > 1 else 'one round'}. "
         + ", ".join(f"{name} {text}" for name, text in results.versions.items())
         + "."
     )

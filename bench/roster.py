@@ -122,7 +122,8 @@ class Nginx(Peer):
         """Debian's binary, and the configuration filled in."""
         template = (PEERS / "nginx.conf").read_text()
         filled = template.replace("UPSTREAM", str(upstream_port)).replace("PORT", str(port))
-        filled = filled.replace("FILES", str(os.sysconf("SC_OPEN_MAX")))
+        files = os.sysconf("SC_OPEN_MAX")
+        filled = filled.replace("FILES", str(files)).replace("CONNECTIONS", str(files * 11 // 10))
         script = 'cat > nginx.conf <<"END"\n' + filled + 'END\nexec "$0" -p . -c nginx.conf'
         return ("sh", "-c", script, str(_nginx()))
 

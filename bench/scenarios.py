@@ -37,6 +37,7 @@ def paced(streams: int, per_second: float, seconds: float) -> Measure:
     async def measure(stage: Stage) -> Figures:
         chunks = round((_SETTLE + seconds + _TAIL) * per_second)
         order = Order(chunks=chunks, pace=1 / per_second, stamp=1, hold=1)
+        empty = stage.memory()
         connections, answers = await stage.open(streams, order)
         await stage.go()
         await asyncio.sleep(_SETTLE)
@@ -66,6 +67,7 @@ def paced(streams: int, per_second: float, seconds: float) -> Measure:
             "core": (after[0] - before[0]) / (ended - began),
             "pace": len(late) / (streams * per_second * (ended - began) / 1e9),
             "resident_mb": resident / KB / KB,
+            "stream_kb": (resident - empty) / KB / streams,
             "upstream_us": upstream,
             "client_us": ours,
         }
