@@ -11,7 +11,7 @@ throwaway = tool=$$(mktemp -d) && trap 'rm -rf "$$tool"' EXIT && $(PYTHON) -m ve
 COMPILE = "$$tool/bin/uv" pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--annotation-style line --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: demo run test check coverage format lock audit
+.PHONY: demo run test check coverage format lock audit bench bench-growth
 
 demo: $(VENV)/ready  ## the relay in front of a built-in stand-in for AnythingLLM
 	$(IN) run.py --demo
@@ -41,12 +41,19 @@ lock:  ## requirements*.txt with all that they need, and the hashes
 	$(call throwaway,$(UV)) && \
 	$(COMPILE) --output-file requirements.lock requirements.txt && \
 	$(COMPILE) --output-file requirements-loadtest.lock --constraints requirements.lock requirements-loadtest.txt && \
-	$(COMPILE) --output-file requirements-dev.lock --constraints requirements.lock requirements-dev.txt
+	$(COMPILE) --output-file requirements-dev.lock --constraints requirements.lock requirements-dev.txt && \
+	$(COMPILE) --output-file requirements-bench.lock requirements-bench.txt
 
 # Strict: a package that could not be looked up would otherwise count as one without vulnerabilities.
 audit:  ## known vulnerabilities in what is locked; asks a service on the internet
 	$(call throwaway,$(PIP_AUDIT)) && "$$tool/bin/pip-audit" --strict --progress-spinner off \
 		--disable-pip --require-hashes -r requirements.lock -r requirements-loadtest.lock -r requirements-dev.lock
+
+bench: $(VENV)/ready .bench/ready  ## what the relay costs, beside nginx, FastAPI and others: half an hour
+	$(IN) -m bench --save bench/results
+
+bench-growth: $(VENV)/ready .bench/ready  ## how that grows with the streams: a quarter of an hour
+	$(IN) -m bench.growth --save bench/results
 
 $(VENV)/ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -61,4 +68,9 @@ $(VENV)/ready-loadtest: requirements-loadtest.lock $(VENV)/ready  # what python 
 
 $(VENV)/ready-dev: requirements-dev.lock $(VENV)/ready-loadtest
 	$(IN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+.bench/ready: requirements-bench.lock
+	$(PYTHON) -m venv .bench
+	.bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	touch $@

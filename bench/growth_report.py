@@ -23,7 +23,7 @@ def table(results: Results) -> str:
         "",
         *_levels(results, "even"),
         "",
-        "Streams of 20 chunks a second each, until a peer is full (98 % of a core, or p99 over 100 ms):",
+        "Streams of 20 chunks a second each, until a peer is full (98 % of a core, p99 over 0.1 s):",
         "",
         *_levels(results, "full"),
         "",
@@ -40,5 +40,9 @@ def _levels(results: Results, scenario: str) -> Iterator[str]:
         for one in results.measured:
             if (one.scenario, one.peer) != (scenario, peer):
                 continue
-            cells = [one.failure] if one.failure else [number(one.figures[name]) for name in _COLUMNS]
+            cells = [one.failure] if one.failure else [_cell(one.figures.get(name)) for name in _COLUMNS]
             yield f"| {title} | {one.figures['streams']:,.0f} | " + " | ".join(cells) + " |"
+
+
+def _cell(amount: float | None) -> str:
+    return "" if amount is None else number(amount)

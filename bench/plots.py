@@ -127,6 +127,8 @@ def _panel(axis: Any, goal: Goal, results: Results) -> None:
             textcoords="offset points",
             va="center",
             weight=bold,
+            path_effects=[withStroke(linewidth=3, foreground="white", alpha=0.8)],
+            zorder=5,
         )
     axis.set_yticks(range(len(peers)), [_name(peer) for peer in peers])
     for label, peer in zip(axis.get_yticklabels(), peers, strict=True):
@@ -167,7 +169,7 @@ def _growth(results: Results) -> Any:
     _lines(axes[1, 0], full, ("cpu_us",), "CPU time a chunk, us", "20 chunks a second in each stream")
     _lines(axes[1, 1], full, ("core",), "share of a core", "")
     _lines(axes[1, 2], full, ("p50_us", "p99_us"), "time of a chunk, us", "", log=True)
-    for axis in axes[0]:
+    for axis in (axes[0, 0], axes[0, 2]):  # memory grows in a line, which a logarithmic axis would bend
         axis.set_xscale("log")
         _ticks(
             axis,
@@ -178,7 +180,7 @@ def _growth(results: Results) -> Any:
         figure,
         results,
         "How the cost grows with the streams",
-        "above: more and more streams that say the same together; below: more and more to say, until a core is full",
+        "above: ever more streams that together say the same; below: more to say, until a peer is full",
     )
     handles = [
         Line2D([], [], color=COLOURS[peer], marker="o", label=_name(peer)) for peer in results.peers
@@ -209,8 +211,10 @@ def _lines(
 ) -> None:
     """A line for each peer and figure over the number of streams."""
     for peer, ones in levels.items():
-        streams = [one.figures["streams"] for one in ones]
         for figure, line in zip(figures, ("-", ":"), strict=False):
+            if not all(figure in one.figures for one in ones):
+                continue  # without a relay there is only time
+            streams = [one.figures["streams"] for one in ones]
             axis.plot(
                 streams,
                 [one.figures[figure] for one in ones],
@@ -221,11 +225,11 @@ def _lines(
                 linewidth=2.2 if peer == "relay" else 1.6,
                 zorder=4 if peer == "relay" else 3,
             )
-    axis.set_title(f"{title}\n", pad=2)
+    axis.set_title(f"{title}\n", pad=6)
     axis.text(0, 1.03, measure, transform=axis.transAxes, color=FAINT)
     axis.set_xlabel("streams")
     axis.grid(axis="y")
-    axis.tick_params(length=0)
+    axis.tick_params(which="both", length=0)
     if log:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(lambda amount, _: f"{amount:,.0f}")
@@ -243,19 +247,12 @@ def _title(figure: Any, results: Results, title: str, below: str) -> None:
     inch = 1 / figure.get_figheight()
     figure.text(0.012, 1 - 0.16 * inch, title, fontsize=16, weight="bold", va="top")
     figure.text(0.012, 1 - 0.47 * inch, below, color=FAINT, va="top", fontsize=10)
-    machine = results.machine
-    rounds = (
-        f"medians of {results.many} rounds, lines from least to most"
-        if results.many > 1
-        else "one round"
-    )
-    figure.text(
-        0.012,
-        0.012,
-        f"{results.date}, {machine['cores']} cores ({machine['cpu']}), shared with what drives the load; {rounds}",
-        color=FAINT,
-        fontsize=8.5,
-    )
+    rounds = "one round"
+    if results.many > 1:
+        rounds = f"medians of {results.many} rounds, lines from the least to the most"
+    machine = f"{results.machine['cores']} cores ({results.machine['cpu']})"
+    note = f"{results.date}, {machine}, shared with what drives the load; {rounds}"
+    figure.text(0.012, 0.15 * inch, note, color=FAINT, fontsize=8.5)
 
 
 def _name(peer: str) -> str:

@@ -13,9 +13,10 @@ from bench import processes, upstream
 from bench.client import Target
 from bench.hear import Form
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parent.parent.resolve()
 PEERS: Final = Path(__file__).parent / "peers"
-PYTHON: Final = ROOT / ".bench" / "peers" / "bin" / "python"
+PYTHON: Final = ROOT / ".bench" / "bin" / "python"
+"""Of the environment that `make bench` installs for peers and figures."""
 CLIENT_KEY: Final = "bench-client-key"
 SPARE: Final = 64
 """Streams that a peer is set up for beyond those of the scenario."""
@@ -102,9 +103,10 @@ class Relay(Peer):
         return None if there else f"there is no run.py in {self._checkout.name}"
 
     def command(self, port: int, upstream_port: int, streams: int) -> Sequence[str]:
-        """Its own environment's Python, or else this one."""
+        """Another checkout has an environment of its own, or else uses this one."""
         python = self._checkout / ".venv" / "bin" / "python"
-        return (str(python) if python.exists() else sys.executable, str(self._checkout / "run.py"))
+        ours = self._checkout == ROOT or not python.exists()
+        return (sys.executable if ours else str(python), str(self._checkout / "run.py"))
 
 
 class Nginx(Peer):

@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 LOCKS = ("requirements.lock", "requirements-loadtest.lock", "requirements-dev.lock")
+BENCH = "requirements-bench.lock"  # of an environment of its own, which none of this runs in
 LOCKED = re.compile(r"[a-z0-9-]+==[0-9][\w.!+]*( ; [^#@]+?)?( --hash=sha256:[0-9a-f]{64})+")
 
 
@@ -34,13 +35,13 @@ def hashes(name: str) -> dict[str, frozenset[str]]:
     return {line.split()[0]: frozenset(re.findall(r"--hash=sha256:(\w+)", line)) for line in lines(name)}
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, BENCH])
 def test_every_pin_is_in_its_lock(lock: str) -> None:
     """Same version, same systems; otherwise it is time for `make lock`."""
     assert not set(pins(lock.replace(".lock", ".txt"))) - set(pins(lock))
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, BENCH])
 def test_a_lock_has_versions_and_hashes_and_nothing_else(lock: str) -> None:
     """No options, no addresses: where packages come from is for whoever installs them to say."""
     assert [line for line in lines(lock) if not LOCKED.fullmatch(line)] == []
@@ -60,10 +61,10 @@ def test_the_locks_agree() -> None:
 
 
 def test_make_installs_what_is_locked_only() -> None:
-    """All environments, and so CI, which makes them with make."""
+    """Every environment, and so CI, which makes them with make."""
     makefile = (ROOT / "Makefile").read_text()
     installed = re.findall(r"-m pip install (.*) -r (\S+)$", makefile, re.MULTILINE)
-    assert sorted(file for _, file in installed) == sorted(LOCKS)
+    assert sorted(file for _, file in installed) == sorted([*LOCKS, BENCH])
     assert all("--require-hashes" in options for options, _ in installed)
 
 
