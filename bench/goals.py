@@ -106,7 +106,11 @@ class Verdict:
         if self.met:
             return "met"
         times = self.measured / self.limit
-        return f"missed by {times - 1:.0%}" if times < 2 else f"missed: {times:.2g} times as much"
+        if times < 2:
+            return f"missed by {times - 1:.0%}"
+        return (
+            f"missed: {times:.1f} times as much" if times < 10 else f"missed: {times:,.0f} times as much"
+        )
 
 
 def judge(goal: Goal, rounds: Rounds, peer: str = "relay") -> list[Verdict]:

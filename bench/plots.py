@@ -96,13 +96,15 @@ def _panel(axis: Any, goal: Goal, results: Results) -> None:
     medians = {peer: value(rounds, peer, goal.figure) for peer in results.peers}
     failed = {peer: results.failure(goal.scenario, peer) is not None for peer in results.peers}
     peers = [peer for peer in results.peers if medians[peer] is not None or failed[peer]]
-    there = [amount for amount in medians.values() if amount is not None]
+    there = [
+        one[peer][goal.figure] for one in rounds for peer in peers if goal.figure in one.get(peer, {})
+    ]
     if not there:
         axis.axis("off")
         return
     limits = {step: _limit(goal, step, medians) for step in ("must", "aim")}
     ends = [*there, *(limit for limit in limits.values() if limit is not None)]
-    low, high = min(ends) / 1.7, max(ends) * 3.2
+    low, high = min(ends) / 1.5, max(ends) * (max(ends) / min(ends)) ** 0.16 * 1.4
     axis.set(xscale="log", xlim=(low, high), ylim=(len(peers) - 0.4, -0.6))
     for step, colour in (("must", MUST), ("aim", AIM)):
         limit = limits[step]
