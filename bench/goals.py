@@ -59,6 +59,7 @@ GOALS: Final = (
         _SHORT_MUST,
         _SHORT_AIM,
     ),
+    Goal("short-at-once", "cpu_us", "the same, written at once", "CPU a request", "us", {}, {}),
     Goal("leave", "p99_ms", "500 clients leave together", "noticed, p99", "ms", _LEAVE_MUST, _LEAVE_AIM),
     Goal("silent", "few_kb", "1,000 silent streams", _KB, "KB", _SILENT_MUST, _SILENT_AIM),
     Goal("silent", "many_kb", "5,000 silent streams", _KB, "KB", _SILENT_MUST, _SILENT_AIM),

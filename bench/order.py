@@ -14,6 +14,8 @@ class Order:
     """Pieces in one HTTP chunk and one write."""
     pace: float = 0.0
     """Seconds between two writes of one stream; 0: as fast as the connection takes them."""
+    turns: int = 0
+    """1: without a pace, a write for each piece, in a turn of its own; 0: all that is ready at once."""
     size: int = 0
     """Bytes of text in a piece, at least; 0: a token as models make them."""
     stamp: int = 0

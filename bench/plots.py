@@ -3,10 +3,11 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import matplotlib as mpl
 from matplotlib import pyplot
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
@@ -53,7 +54,7 @@ def main() -> None:
     """Draw the file named on the command line."""
     path = Path(sys.argv[1])
     results = Results.from_json(path.read_text())
-    mpl.rcParams.update(_STYLE)
+    mpl.rcParams.update(cast(Any, _STYLE))
     grown = any(one.scenario == "even" for one in results.measured)
     figure = _growth(results) if grown else _comparison(results)
     figure.savefig(path.with_suffix(".png"), dpi=144)
@@ -64,10 +65,10 @@ def _comparison(results: Results) -> Any:
     columns = min(3, len(goals))
     rows = -(-len(goals) // columns)
     height = 0.34 * len(results.peers) + 0.95
+    layout = ConstrainedLayoutEngine(h_pad=0.14, w_pad=0.12, rect=(0, 0.03, 1, 0.92))
     figure, axes = pyplot.subplots(
-        rows, columns, figsize=(4.9 * columns, height * rows + 1.3), squeeze=False, layout="constrained"
+        rows, columns, figsize=(4.9 * columns, height * rows + 1.3), squeeze=False, layout=layout
     )
-    figure.get_layout_engine().set(h_pad=0.14, w_pad=0.12, rect=(0, 0.03, 1, 0.92))
     for axis, goal in zip(axes.flat, goals, strict=False):
         _panel(axis, goal, results)
     for axis in axes.flat[len(goals) :]:
@@ -155,8 +156,8 @@ def _limit(goal: Goal, step: Step | str, medians: Mapping[str, float | None]) ->
 
 
 def _growth(results: Results) -> Any:
-    figure, axes = pyplot.subplots(2, 3, figsize=(15, 9.2), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.18, w_pad=0.14, rect=(0, 0.04, 1, 0.9))
+    layout = ConstrainedLayoutEngine(h_pad=0.18, w_pad=0.14, rect=(0, 0.04, 1, 0.9))
+    figure, axes = pyplot.subplots(2, 3, figsize=(15, 9.2), layout=layout)
     even = {peer: _levels(results, "even", peer) for peer in results.peers}
     full = {peer: _levels(results, "full", peer) for peer in results.peers}
     _lines(

@@ -100,12 +100,12 @@ def saturated(streams: int, chunks: int, per: int) -> Measure:
     return measure
 
 
-def short(requests: int, at_once: int, chunks: int) -> Measure:
+def short(requests: int, at_once: int, order: Order) -> Measure:
     """Short answers, one after the other on each connection: CPU time a request."""
 
     async def measure(stage: Stage) -> Figures:
         began, before = time.monotonic_ns(), _all_cpu(stage)
-        reads = await stage.short(requests, at_once, Order(chunks=chunks))
+        reads = await stage.short(requests, at_once, order)
         ended, after = time.monotonic_ns(), _all_cpu(stage)
         stage.hear(reads)
         peer, upstream, ours = (
@@ -211,7 +211,8 @@ def scenarios(*, quick: bool = False) -> list[Scenario]:
         Scenario("paced-200", 200, paced(200, 20, seconds), direct=True),
         Scenario("saturated", 64, saturated(64, 1000 if quick else 2000, 1)),
         Scenario("saturated-32", 64, saturated(64, 1024 if quick else 2016, 32)),
-        Scenario("short", 32, short(500 if quick else 2000, 32, 5)),
+        Scenario("short", 32, short(500 if quick else 2000, 32, Order(chunks=5, turns=1))),
+        Scenario("short-at-once", 32, short(500 if quick else 2000, 32, Order(chunks=5))),
         Scenario("leave", 500, leave(500), direct=True),
         Scenario("silent", 5000, silent(1000, 5000)),
         Scenario("stuck", 200, stuck(200, 50)),

@@ -159,11 +159,19 @@ class Connection(asyncio.Protocol):
             if script.ended:
                 self._end(script)
                 return
+            if script.order.turns:
+                self._write(script.next())
+                asyncio.get_running_loop().call_soon(self._go_on, script)
+                return
             ready, size = list[bytes](), 0
             while size < GATHER and not script.ended:
                 ready.append(script.next())
                 size += len(ready[-1])
             self._write(b"".join(ready))
+
+    def _go_on(self, script: Script) -> None:
+        if self.script is script:
+            self._pump()
 
     def _step(self, script: Script) -> bool:
         """Say a piece, whether the other side reads or not: AnythingLLM does not mind either."""

@@ -267,7 +267,7 @@ async def test_every_scenario_gives_its_figures() -> None:
     small = {
         "paced": scenarios.paced(8, 50, 0.4),
         "saturated": scenarios.saturated(4, 64, 1),
-        "short": scenarios.short(20, 4, 5),
+        "short": scenarios.short(20, 4, Order(chunks=5, turns=1)),
         "silent": scenarios.silent(4, 8),
         "stuck": scenarios.stuck(2, 50),
         "leave": scenarios.leave(8),
