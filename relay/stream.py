@@ -24,7 +24,7 @@ class Outlet(Protocol):
     """Takes the events of a stream: the response to its one reader, or the window of many."""
 
     def put(self, events: Sequence[bytes]) -> bool:
-        """Take events; return whether there is room for more at once."""
+        """Take events, each by itself if they are numbered; return whether there is room for more."""
 
     async def room(self) -> None:
         """Wait until there is room for more.
@@ -135,30 +135,30 @@ class RelayStream:
         await self._outlet.end(data)
 
     def _encoded(self, events: Sequence[Event]) -> list[bytes]:
-        """Return the events as they go out, and count them."""
+        """Return the events as they go out, and count them; those without numbers as one piece."""
         jsons = [to_json(event) for event in events]
-        if not self._redactor.is_clean(b"".join(jsons)):
-            jsons = [self._redactor.json(json) for json in jsons]
-        if self._numbered:
-            numbers = count(self.events + 1)
-            data = [
-                sse.encode(json, event=NAMES[type(event)], id=str(number))
-                for event, json, number in zip(events, jsons, numbers, strict=False)
-            ]
-        else:
-            data = [
-                _BEGIN[type(event)] + json + b"\n\n" for event, json in zip(events, jsons, strict=True)
-            ]
-        chunks = sum([type(event) is Chunk for event in events])
-        self.events += len(data)
+        data = self._framed(events, jsons)
+        if not self._redactor.is_clean(b"".join(data)):
+            data = self._framed(events, [self._redactor.json(json) for json in jsons])
+        self.events += len(events)
         self.bytes += sum(map(len, data))
         now = self._loop.time()
         if self.first_event_after is None:
             self.first_event_after = now - self._made_at
+        chunks = sum([type(event) is Chunk for event in events])
         if chunks and self._metrics is not None:
             self._metrics.said(chunks, now - self._said_at, first=self._said_nothing)
             self._said_at, self._said_nothing = now, False
         return data
+
+    def _framed(self, events: Sequence[Event], jsons: Sequence[bytes]) -> list[bytes]:
+        if not self._numbered:
+            framed = [_BEGIN[type(event)] + json for event, json in zip(events, jsons, strict=True)]
+            return [b"\n\n".join(framed) + b"\n\n"]
+        return [
+            sse.encode(json, event=NAMES[type(event)], id=str(number))
+            for event, json, number in zip(events, jsons, count(self.events + 1), strict=False)
+        ]
 
     async def _ask_until_stopped(self) -> list[Event]:
         if self._stopped is not None:

@@ -63,7 +63,8 @@ class Kept:
         self.waits = asyncio.Event()
 
     def put(self, events: Sequence[bytes]) -> bool:
-        self.events += events
+        for piece in events:  # one event, or several that have no numbers
+            self.events += [event + b"\n\n" for event in piece.split(b"\n\n")[:-1]]
         return not self._full
 
     async def room(self) -> None:
