@@ -13,8 +13,15 @@ from aiohttp.base_protocol import BaseProtocol
 
 
 def all_of(content: StreamReader) -> bytes:
-    """Return all bytes that are here, none if there are none. Raises the reader's exception."""
-    return content.read_nowait(-1)
+    """Return all bytes that are here, none if there are none: then none are left.
+
+    Raises the reader's exception, if it had one before.
+    """
+    data = content.read_nowait(-1)
+    # Reading goes on when there is room, and may bring what was held back before.
+    while content.exception() is None and (more := content.read_nowait(-1)):
+        data += more
+    return data
 
 
 def all_at_once(content: Any) -> bytes:
@@ -34,6 +41,8 @@ def all_at_once(content: Any) -> bytes:
         content._http_chunk_splits.clear()
     if content._protocol._reading_paused:
         content._protocol.resume_reading()
+        if buffer and content._exception is None:
+            data += all_of(content)
     return data
 
 

@@ -66,7 +66,9 @@ class Metrics:
     def said(self, chunks: int, seconds: float, *, first: bool) -> None:
         """Count pieces that came together, so long after the question or after those before them."""
         self._pieces.count += chunks
-        (self._pieces.first if first else self._pieces.between).observe(seconds)
+        times = self._pieces.first if first else self._pieces.between
+        times.counts[bisect_left(_BUCKETS, seconds)] += 1
+        times.sum += seconds
 
     async def measure_lag(self) -> None:
         """Look again and again how late the event loop is. Never returns."""
@@ -88,20 +90,16 @@ class _Times:
     """A histogram of seconds."""
 
     def __init__(self) -> None:
-        self._counts = [0] * (len(_BUCKETS) + 1)
-        self._sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self._counts[bisect_left(_BUCKETS, seconds)] += 1
-        self._sum += seconds
+        self.counts = [0] * (len(_BUCKETS) + 1)
+        self.sum = 0.0
 
     def told_as(self, name: str, words: str) -> HistogramMetricFamily:
         bounds = [*map(floatToGoString, _BUCKETS), "+Inf"]
         return HistogramMetricFamily(
             name,
             words,
-            buckets=list(zip(bounds, accumulate(self._counts), strict=True)),
-            sum_value=self._sum,
+            buckets=list(zip(bounds, accumulate(self.counts), strict=True)),
+            sum_value=self.sum,
         )
 
 

@@ -25,47 +25,42 @@ class ReasoningSplitter:
         self._handling = handling
         self.begin()
 
-    @property
-    def answering(self) -> bool:
-        """Whether what comes next is the answer, whatever it says."""
-        return self._state == "answer"
-
     def begin(self) -> None:
         """Begin a new turn."""
-        self._state: Literal["start", "thinking", "answer"]
-        self._state = "answer" if self._handling == "inline" else "start"
+        self._thinks = False
+        self.answering = self._handling == "inline"  # whatever comes next is the answer
         self._held = ""  # what may yet turn out to be a tag
 
     def feed(self, text: str) -> list[Event]:
         """Take the next piece of text."""
-        if self._state == "answer":
+        if self.answering:
             return [Chunk(text)] if text else []
         text = self._held + text
         self._held = ""
-        return self._start(text) if self._state == "start" else self._thinking(text)
+        return self._thinking(text) if self._thinks else self._start(text)
 
     def end(self) -> list[Event]:
         """No more text comes: what was held was no tag."""
         held, self._held = self._held, ""
         if not held:
             return []
-        return [Chunk(held)] if self._state == "start" else self._reasoning(held)
+        return self._reasoning(held) if self._thinks else [Chunk(held)]
 
     def _start(self, text: str) -> list[Event]:
         begun = text.lstrip()
         if begun.startswith(_OPEN):
-            self._state = "thinking"
+            self._thinks = True
             return self._thinking(begun.removeprefix(_OPEN))
         if _OPEN.startswith(begun) and len(text) <= _MAX_BLANKS:
             self._held = text
             return []
-        self._state = "answer"
+        self.answering = True
         return [Chunk(text)]
 
     def _thinking(self, text: str) -> list[Event]:
         thought, tag, answer = text.partition(_CLOSE)
         if tag:
-            self._state = "answer"
+            self.answering = True
             return self._reasoning(thought) + self.feed(answer)
         held = _tail_that_may_begin(_CLOSE, text)
         self._held = text[len(text) - held :]

@@ -66,6 +66,7 @@ class EventStreamResponse(EventSourceResponse):
             self.force_close()
         self._loop = asyncio.get_running_loop()
         self._request = request
+        self._protocol = request.protocol
         self._chunks = request.version >= HttpVersion11
         self._last_write = self._taken_at = self._loop.time()
         self._writer: AbstractStreamWriter = request.writer
@@ -80,7 +81,8 @@ class EventStreamResponse(EventSourceResponse):
         Bytes go to the transport as they are, in a chunk of HTTP each time: the library's own way, which
         can wait in each write, costs a good part of a small write.
         """
-        transport = self._request.transport
+        protocol = self._protocol
+        transport = protocol.transport
         if transport is None or transport.is_closing():
             return False
         data = b"".join(events)
@@ -91,7 +93,7 @@ class EventStreamResponse(EventSourceResponse):
         transport.write(data)
         self._put += len(data)
         self._last_write = self._loop.time()
-        return not self._request.protocol.writing_paused
+        return not protocol.writing_paused
 
     async def room(self) -> None:
         """Wait while the client is behind. Raises ConnectionResetError once it is gone."""

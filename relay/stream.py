@@ -197,12 +197,13 @@ class RelayStream:
 
     def _take(self, data: bytes) -> bool:
         """Put what these bytes bring into the outlet; return whether more may come at once."""
-        heard = self._answer.frames
-        events = self._answer.feed(data)
-        if self._answer.ended:
+        answer = self._answer
+        heard = answer.frames
+        events = answer.feed(data)
+        if answer.ended:
             self._last = events
             return False
-        if events or self._answer.frames != heard:
+        if answer.frames != heard:
             self._allow_silence()
         return not events or self._outlet.put(self._encoded(events))
 

@@ -30,25 +30,20 @@ def well_formed_deep(value: Any) -> Any:
 
 
 class HalfJoiner:
-    """Joins a pair whose halves come in two pieces of text: holds back a first half at the end."""
+    """Joins a pair whose halves come in two pieces of text: holds back a first `half` at the end."""
 
     def __init__(self) -> None:
-        self._half = ""
-
-    @property
-    def holding(self) -> bool:
-        """Whether a first half waits for the second."""
-        return self._half != ""
+        self.half = ""
 
     def feed(self, piece: str) -> str:
         """Return what can be told of the text so far, well-formed."""
-        text = self._half + piece
-        self._half = ""
+        text = self.half + piece
+        self.half = ""
         if text and "\ud800" <= text[-1] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
+            text, self.half = text[:-1], text[-1]
         return well_formed(text)
 
     def end(self) -> str:
         """No more text comes: a half still held back is a lone one."""
-        half, self._half = self._half, ""
+        half, self.half = self.half, ""
         return well_formed(half)

@@ -25,7 +25,7 @@ class AnswerText:
     @property
     def plain(self) -> bool:
         """Whether nothing is held back, and the next piece goes out as it is if it is well-formed."""
-        return self._splitter.answering and not self._joiner.holding
+        return self._splitter.answering and not self._joiner.half
 
     def pieces(self, texts: list[str]) -> list[Event]:
         """Take many pieces at once, while `plain`, all of them well-formed."""

@@ -140,6 +140,8 @@ class Reply(asyncio.Protocol):
                 if not take(data):
                     taken.set_result(True)
                     return
+                if self._content.exception() is None:
+                    break  # that was all
             if self._content.is_eof():
                 taken.set_result(False)
         except Exception as error:
