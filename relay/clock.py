@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Iterable
+from math import ceil
 from typing import Final, Protocol
 
 # Seconds between looks at what is in a hurry: so soon is the leaving of a client noticed that is behind.
 LOOK: Final = 0.1
-# Ticks in the shortest time that anything is to be waited for: a tenth too late is early enough.
-_TICKS: Final = 10
+# Rounds of looks in the shortest time that anything waits for. What begins to wait amid a round has its
+# turn in the next one: a tenth of the time too late, at most.
+_ROUNDS: Final = 20
+# Looks at once: all of a round in one go would hold up every stream for as long.
+_AT_ONCE: Final = 100
 
 
 class Watched(Protocol):
@@ -25,11 +29,13 @@ class Clock:
     """
 
     def __init__(self, waits: Iterable[float]) -> None:
-        self._tick = min(waits) / _TICKS
-        self._look = min(LOOK, self._tick)
+        self._round = min(waits) / _ROUNDS  # seconds
+        self._look = min(LOOK, 5 * self._round)
         self._waiting: set[Watched] = set()
         self._hurried: set[Watched] = set()
-        self._round_at = 0.0
+        self._turns: list[Watched] = []  # still to come in this round
+        self._turn_at = 0.0
+        self._pause = self._round  # seconds from turn to turn
         self._due_at = 0.0  # not the timer's `when`, which uvloop's has not if it is due at once
         self._timer: asyncio.Handle | None = None
 
@@ -38,14 +44,15 @@ class Clock:
         self._waiting.add(one)
         if self._timer is None:
             self._loop = asyncio.get_running_loop()
-            self._round_at = self._loop.time() + self._tick
-            self._set_timer(self._round_at)
+            self._turn_at = self._loop.time() + self._round
+            self._set_timer(self._turn_at)
 
     def discard(self, one: Watched) -> None:
         """Look at it no more."""
         self._waiting.discard(one)
         self._hurried.discard(one)
         if not self._waiting and self._timer is not None:
+            self._turns.clear()
             self._timer.cancel()
             self._timer = None
 
@@ -63,9 +70,19 @@ class Clock:
 
     def _strike(self) -> None:
         now = self._loop.time()
-        due = self._hurried
-        if now >= self._round_at:
-            due = self._waiting
-            self._round_at = now + self._tick
-        self._hurried = {one for one in tuple(due) if one.look(now)}
-        self._set_timer(min(self._round_at, now + self._look) if self._hurried else self._round_at)
+        self._hurried = {one for one in tuple(self._hurried) if one.look(now)}
+        if now >= self._turn_at and self._waiting:
+            self._take_turns(now)
+        if self._timer is not None:  # something waits still
+            self._set_timer(min(self._turn_at, now + self._look) if self._hurried else self._turn_at)
+
+    def _take_turns(self, now: float) -> None:
+        if not self._turns:
+            self._turns = list(self._waiting)
+            self._pause = self._round / ceil(len(self._turns) / _AT_ONCE)
+        some = self._turns[-_AT_ONCE:]
+        del self._turns[-_AT_ONCE:]
+        for one in some:
+            if one in self._waiting and one.look(now):
+                self._hurried.add(one)
+        self._turn_at = now + self._pause

@@ -68,7 +68,7 @@ class EventStreamResponse(EventSourceResponse):
         self._request = request
         self._protocol = request.protocol
         self._chunks = request.version >= HttpVersion11
-        self._last_write = self._taken_at = self._loop.time()
+        self._last_write = self._taken_at = self._checked_at = self._loop.time()
         self._writer: AbstractStreamWriter = request.writer
         await super(EventSourceResponse, self).prepare(request)
         await self.write(PING)
@@ -127,23 +127,29 @@ class EventStreamResponse(EventSourceResponse):
 
     def look(self, now: float) -> bool:
         """Beat if it was silent for long; give up a client that takes nothing or has closed its side."""
-        transport = self._request.transport
+        transport = self._protocol.transport
         if transport is None:
             return False
+        waiting = transport.get_write_buffer_size()
+        if now >= self._checked_at + min(LOOK if waiting else self._patience, self._patience / 4):
+            self._check(now)
+        # A client that closed its side has left; what it does not take would keep it open here.
+        if self.stuck or transport.is_closing():
+            transport.abort()
+            return False
+        if now >= self._last_write + self._heartbeat and not self._ending and not waiting:
+            self.put([PING])
+        return waiting > 0
+
+    def _check(self, now: float) -> None:
+        """See whether the client takes what it is sent."""
+        self._checked_at = now
         sent = self._sent()
         if self._taken == sent:
             self._taken_at = now
         elif (taken := sent - self._left()) > self._taken:
             self._taken, self._taken_at = taken, now
         self.stuck = now - self._taken_at >= self._patience
-        # A client that closed its side has left; what it does not take would keep it open here.
-        if self.stuck or transport.is_closing():
-            transport.abort()
-            return False
-        waiting = self._waiting()
-        if now >= self._last_write + self._heartbeat and not self._ending and not waiting:
-            self.put([PING])
-        return waiting > 0
 
     def _waiting(self) -> int:
         """Bytes that the kernel did not take yet."""

@@ -38,6 +38,38 @@ async def test_all_that_waits_is_looked_at_again_and_again() -> None:
         clock.discard(one)
 
 
+async def test_many_are_looked_at_a_few_at_a_time() -> None:
+    """All of them in each round, and none twice."""
+    clock, many = Clock([1.0]), [Waiting() for _ in range(250)]
+    for one in many:
+        clock.add(one)
+    counts = set()
+    while not all(one.looks for one in many):
+        await asyncio.sleep(0.001)
+        counts.add(sum(one.looks for one in many))
+        assert max(one.looks for one in many) <= 1
+    assert counts >= {100, 200}
+    for one in many:
+        clock.discard(one)
+
+
+async def test_the_last_may_go_while_it_is_looked_at() -> None:
+    class Going(Waiting):
+        def look(self, now: float) -> bool:
+            clock.discard(self)
+            return super().look(now)
+
+    clock, one = Clock([SOON]), Going()
+    for hurry in (False, True):
+        clock.add(one)
+        if hurry:
+            clock.hurry(one)
+        await one.looked.wait()
+        one.looked.clear()
+    await asyncio.sleep(2 * SOON)
+    assert one.looks == 2
+
+
 async def test_what_waits_no_more_is_not_looked_at() -> None:
     """Not even when it went while the others were looked at."""
     clock, gone, there = Clock([SOON]), Waiting(), Waiting()
