@@ -163,6 +163,8 @@ class Answer:
 
     def _frames(self, received: list[bytes]) -> list[Event]:
         events, read = self._plain(received)
+        if read == len(received):
+            return events
         for data in received[read:]:
             if self.ended:
                 break

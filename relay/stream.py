@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from itertools import count
+from itertools import count, repeat
 from typing import Any, Final, Protocol
 
 from relay import sse
@@ -136,28 +136,30 @@ class RelayStream:
 
     def _encoded(self, events: Sequence[Event]) -> list[bytes]:
         """Return the events as they go out, and count them; those without numbers as one piece."""
-        jsons = [to_json(event) for event in events]
-        data = self._framed(events, jsons)
-        if not self._redactor.is_clean(b"".join(data)):
-            data = self._framed(events, [self._redactor.json(json) for json in jsons])
+        pieces: list[bytes] = []
+        chunks = 0
+        for event in events:
+            pieces.append(_BEGIN[type(event)] + to_json(event) + b"\n\n")
+            chunks += type(event) is Chunk
+        pieces = [b"".join(pieces)]
+        if self._numbered or not self._redactor.is_clean(pieces[0]):
+            pieces = self._encoded_one_by_one(events)
         self.events += len(events)
-        self.bytes += sum(map(len, data))
+        self.bytes += sum(map(len, pieces))
         now = self._loop.time()
         if self.first_event_after is None:
             self.first_event_after = now - self._made_at
-        chunks = sum([type(event) is Chunk for event in events])
         if chunks and self._metrics is not None:
             self._metrics.said(chunks, now - self._said_at, first=self._said_nothing)
             self._said_at, self._said_nothing = now, False
-        return data
+        return pieces
 
-    def _framed(self, events: Sequence[Event], jsons: Sequence[bytes]) -> list[bytes]:
-        if not self._numbered:
-            framed = [_BEGIN[type(event)] + json for event, json in zip(events, jsons, strict=True)]
-            return [b"\n\n".join(framed) + b"\n\n"]
+    def _encoded_one_by_one(self, events: Sequence[Event]) -> list[bytes]:
+        jsons = [self._redactor.json(to_json(event)) for event in events]
+        ids = map(str, count(self.events + 1)) if self._numbered else repeat("")
         return [
-            sse.encode(json, event=NAMES[type(event)], id=str(number))
-            for event, json, number in zip(events, jsons, count(self.events + 1), strict=False)
+            sse.encode(json, event=NAMES[type(event)], id=id_)
+            for event, json, id_ in zip(events, jsons, ids, strict=False)
         ]
 
     async def _ask_until_stopped(self) -> list[Event]:
