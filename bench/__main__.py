@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import circumstances, rounds
+from bench import circumstances, processes, rounds
 from bench.drawing import draw
 from bench.report import table
 from bench.results import Results
@@ -20,7 +20,10 @@ from relay.sockets import raise_descriptor_limit
 def main() -> int:
     """Read the arguments and measure; exit status 1 if the relay itself failed somewhere."""
     options = _parser().parse_args()
-    peers = [one for one in roster(options.against) if not options.peers or one.name in options.peers]
+    cores = processes.split_cores()
+    peers = [
+        one for one in roster(options.against, cores) if not options.peers or one.name in options.peers
+    ]
     chosen = [
         one
         for one in scenarios(quick=options.quick)

@@ -17,13 +17,13 @@ for name in ("fastapi", "httpx", "uvicorn", "flask", "requests", "gunicorn"):
 
 
 def machine() -> dict[str, str]:
-    """Its `cpu`, `cores` that this process may use, `memory` and `system`."""
+    """Its `cpu`, `cores`, `memory` and `system`."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "cpu": models[0] if models else platform.machine(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(os.cpu_count()),
         "memory": f"{memory:.0f} GB",
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
     }

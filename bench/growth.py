@@ -10,7 +10,7 @@ from typing import Final
 
 import uvloop
 
-from bench import circumstances, rounds
+from bench import circumstances, processes, rounds
 from bench.drawing import draw
 from bench.growth_report import table
 from bench.results import Measured, Results
@@ -39,7 +39,8 @@ TOO_BUSY: Final = 0.98
 def main() -> int:
     """Read the arguments and measure."""
     options = _parser().parse_args()
-    peers = [one for one in roster(options.against) if one.name in options.peers]
+    cores = processes.split_cores()
+    peers = [one for one in roster(options.against, cores) if one.name in options.peers]
     limit = raise_descriptor_limit()
     most = max(_EVEN_LEVELS) if limit is None else (limit - _SPARE) // 2
     gc.freeze()

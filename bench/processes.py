@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
@@ -14,6 +14,19 @@ from typing import Final
 START: Final = 30.0  # seconds to listen
 STOP: Final = 5.0  # seconds to end
 _PORTS: Final = range(20000, 30000)  # below those that the system gives to clients
+
+
+def split_cores() -> Set[int]:
+    """Give one core to the peers, and keep this process and its children off it; none on a single core.
+
+    Left to the system, a peer shares a core with what drives it, now and then, and the time of a chunk
+    tells when.
+    """
+    first, *rest = sorted(os.sched_getaffinity(0))
+    if not rest:
+        return frozenset()
+    os.sched_setaffinity(0, rest)
+    return frozenset((first,))
 
 
 class CannotStart(Exception):
@@ -31,9 +44,15 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def running(
-    command: Sequence[str], port: int, env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    port: int,
+    env: Mapping[str, str] | None = None,
+    cores: Set[int] = frozenset(),
 ) -> AsyncIterator[int]:
-    """Run a command while the context lasts: its process id, once it listens. Raises CannotStart."""
+    """Run a command while the context lasts: its process id, once it listens. Raises CannotStart.
+
+    It keeps to these cores, if there are any; otherwise to those of this process.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         log = Path(folder) / "log"
         with log.open("wb") as output:
@@ -50,6 +69,8 @@ async def running(
             except OSError as error:
                 raise CannotStart(f"{command[0]}: {error.strerror}") from None
         try:
+            if cores:
+                os.sched_setaffinity(process.pid, cores)
             if not await _listens(port, process):
                 said = log.read_text(errors="replace").strip().splitlines()
                 raise CannotStart(said[-1] if said else f"{command[0]} did not listen")

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,8 @@ class Peer(ABC):
     form: Form = "events"
     path = "/stream-ask"
     key = CLIENT_KEY
+    cores: Set[int] = frozenset()
+    """Those that it keeps to; none: all that this process has."""
 
     def __init__(self, name: str, title: str) -> None:
         self.name = name
@@ -49,7 +51,7 @@ class Peer(ABC):
         }
         env = {**_clean(), **theirs, **self.environment(port, streams)}
         command = self.command(port, upstream_port, streams)
-        async with processes.running(command, port, env) as pid:
+        async with processes.running(command, port, env, self.cores) as pid:
             yield Target(port, self.form, self.path, self.key), pid
 
     def missing(self) -> str | None:
@@ -186,8 +188,8 @@ class Flask(Peer):
         return (str(PYTHON), "-m", "gunicorn", *options, *worker, *limits, "flask_requests:app")
 
 
-def roster(against: Path | None = None) -> list[Peer]:
-    """All that compete; `against` is another checkout of the relay."""
+def roster(against: Path | None = None, cores: Set[int] = frozenset()) -> list[Peer]:
+    """All that compete, on these cores; `against` is another checkout of the relay."""
     peers: list[Peer] = [
         Direct("direct", "no relay"),
         Nginx("nginx", "nginx, bytes passed through"),
@@ -198,6 +200,8 @@ def roster(against: Path | None = None) -> list[Peer]:
     ]
     if against is not None:
         peers.insert(3, Relay("against", "the relay, other checkout", against))
+    for peer in peers:
+        peer.cores = cores
     return peers
 
 
