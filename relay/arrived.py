@@ -5,6 +5,7 @@ gives, which is more than all that is done with a small one. So this file, and n
 the reader. Where its parts are not what they were, the library's own way is taken.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -80,4 +81,14 @@ def _best() -> Callable[[StreamReader], bytes]:
         return all_of
 
 
-all_arrived: Final = _best()
+_WAY: Final = _best()
+
+
+def way_to_empty(content: Any) -> Callable[[StreamReader], bytes]:
+    """Return what empties this reader, from before the first time that it is emptied."""
+    if _WAY is all_of or content._protocol._reading_paused:
+        return all_of
+    # A pause by the number of chunks (there is one by size as well) leaves a mark in the parser, which
+    # only the library's way works off; without it, the next read would be given in part.
+    content._high_water_chunks = sys.maxsize
+    return all_at_once

@@ -1,6 +1,7 @@
 """One clock for all that waits: streams for AnythingLLM, and responses for something to say."""
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from math import ceil
 from typing import Final, Protocol
@@ -12,6 +13,8 @@ LOOK: Final = 0.1
 _ROUNDS: Final = 20
 # Looks at once: all of a round in one go would hold up every stream for as long.
 _AT_ONCE: Final = 100
+
+log = logging.getLogger(__name__)
 
 
 class Watched(Protocol):
@@ -70,7 +73,7 @@ class Clock:
 
     def _strike(self) -> None:
         now = self._loop.time()
-        self._hurried = {one for one in tuple(self._hurried) if one.look(now)}
+        self._hurried = {one for one in tuple(self._hurried) if self._look_at(one, now)}
         if now >= self._turn_at and self._waiting:
             self._take_turns(now)
         if self._timer is not None:  # something waits still
@@ -83,6 +86,14 @@ class Clock:
         some = self._turns[-_AT_ONCE:]
         del self._turns[-_AT_ONCE:]
         for one in some:
-            if one in self._waiting and one.look(now):
+            if one in self._waiting and self._look_at(one, now):
                 self._hurried.add(one)
         self._turn_at = now + self._pause
+
+    def _look_at(self, one: Watched, now: float) -> bool:
+        try:
+            return one.look(now)
+        except Exception:
+            log.exception("a look failed")
+            self.discard(one)  # the others must not wait for ever
+            return False

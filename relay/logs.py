@@ -51,6 +51,8 @@ class _Gathering(logging.StreamHandler[TextIO]):
             if lines := "".join(map(self._line, said)):
                 self.stream.write(lines)
             super().flush()
+        except (OSError, ValueError):
+            pass  # nobody reads the log any more, or the disk is full: no reason to stop serving
         finally:
             self.release()
 

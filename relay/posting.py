@@ -89,7 +89,7 @@ class Poster:
     ) -> None:
         self._session = session
         self._base_url = base_url
-        self._direct = _Direct(session, connector, URL(base_url)) if DIRECT else None
+        self._direct = _Direct(session, connector, base_url) if DIRECT and _is_url(base_url) else None
 
     async def post(self, path: str, body: Body, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Ask, and return when the head of the answer is here.
@@ -114,7 +114,7 @@ class _Direct:
     """The short way to a connection of a session."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, connector: aiohttp.BaseConnector, base_url: URL
+        self, session: aiohttp.ClientSession, connector: aiohttp.BaseConnector, base_url: str
     ) -> None:
         self._session = session
         self._connector = connector
@@ -122,7 +122,7 @@ class _Direct:
         # It tells the connector where to connect, and what all heads have in common.
         self._request = aiohttp.ClientRequest(
             "POST",
-            base_url,
+            URL(base_url),
             headers={**session.headers, **_CONTENT_TYPES},
             loop=asyncio.get_running_loop(),
             session=session,
@@ -180,6 +180,14 @@ class _Direct:
             stream_writer=StreamWriter(protocol, self._request.loop),
         )
         return await response.start(connection)
+
+
+def _is_url(text: str) -> bool:
+    """Whether the library can make one of it; if not, its session has words for that."""
+    try:
+        return bool(URL(text).raw_host)
+    except ValueError:
+        return False
 
 
 def _fits() -> bool:

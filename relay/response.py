@@ -88,7 +88,7 @@ class EventStreamResponse(EventSourceResponse):
         data = b"".join(events)
         if len(data) > _LARGE or transport.get_write_buffer_size():
             self._clock.hurry(self)
-        if self._chunks:
+        if self._chunks and data:  # a chunk of nothing would be the end of the body
             data = b"%x\r\n%b\r\n" % (len(data), data)
         transport.write(data)
         self._put += len(data)

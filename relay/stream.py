@@ -97,7 +97,7 @@ class RelayStream:
             raise
         except Exception as fault:
             # Whatever broke may be in what the answer holds, so its end is told without that.
-            self.fault = fault
+            self.fault, self._silent_at = fault, None
             message = "The relay itself failed; its log says why."
             error = Error(message, Code.INTERNAL, retryable=False)
             await self._publish_end([error, FinalEnd("error", [], {}, None, 0)])
@@ -106,7 +106,7 @@ class RelayStream:
 
     def stop(self, reason: Reason, error: RelayError | None = None) -> None:
         """End the answer now, from outside; its readers are told. Does nothing once it has ended."""
-        if not self._answer.ended and self.outcome is None:
+        if not self._answer.ended and self.fault is None:
             end = self._answer.stop(reason) if error is None else self._answer.fail(error, reason)
             self._stop_with(end)
 

@@ -9,9 +9,8 @@ from typing import Any, Final, Self
 
 import aiohttp
 import msgspec
-from aiohttp.http_exceptions import HttpProcessingError
 
-from relay.arrived import all_arrived
+from relay.arrived import way_to_empty
 from relay.errors import Code, RelayError
 from relay.posting import READ, Body, Poster, Request, Spoiled, post
 from relay.question import SLUG, Question
@@ -30,8 +29,6 @@ _BODY_END: Final = 0.1
 _KIND: Final = re.compile(r"text/(?:html|plain|xml)|application/(?:json|xml|octet-stream)")
 _CODING: Final = re.compile(r"gzip|deflate|br|zstd")
 _BROKEN_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# What aiohttp raises for a body that was cut off.
-_BROKEN_OFF: Final = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)
 _HOW_TO_REACH: Final = "check that AnythingLLM runs and that ANYTHINGLLM_BASE_URL is its address"
 
 
@@ -54,6 +51,7 @@ class Reply(asyncio.Protocol):
         self._open_ones = open_ones
         self._loop = loop
         self._content = response.content
+        self._all_of = way_to_empty(response.content)
         self._transport: asyncio.Transport | None = None
         self._take: Callable[[bytes], bool] | None = None
         self._taken: asyncio.Future[bool] | None = None
@@ -80,12 +78,14 @@ class Reply(asyncio.Protocol):
         RelayError (upstream_truncated). Safe to cancel: nothing read is lost.
         """
         self._take = take
-        self._taken = self._loop.create_future()
+        taken: asyncio.Future[bool] = self._loop.create_future()
+        self._taken = taken
         try:
             self._hand_on()
-            return await self._taken
+            return await taken
         finally:
-            self._take = None
+            self._take = self._taken = None
+            del taken  # an error in it would hold this frame, and so itself
 
     async def finish(self) -> None:
         """Read to the end of the body if it comes at once: only then can the connection be reused."""
@@ -133,9 +133,9 @@ class Reply(asyncio.Protocol):
     def _hand_on(self) -> None:
         """Give what is here to who takes it; runs in the midst of the event loop, so raises nothing."""
         take, taken = self._take, self._taken
-        if take is None or taken is None or taken.done():
-            return
         try:
+            if take is None or taken is None or taken.done():
+                return
             while data := self._arrived():
                 if not take(data):
                     taken.set_result(True)
@@ -143,23 +143,23 @@ class Reply(asyncio.Protocol):
                 if self._content.exception() is None:
                     break  # that was all
             if self._content.is_eof():
+                self._step_aside()  # the end may have come only now, out of what was held back
                 taken.set_result(False)
         except Exception as error:
-            taken.set_exception(error)
+            if taken is not None:
+                taken.set_exception(error)
+        finally:
+            del take, taken  # as above
 
     def _arrived(self) -> bytes:
         """Return what is here already. Raises RelayError (upstream_truncated)."""
-        try:
-            return all_arrived(self._content)
-        except _BROKEN_OFF:
-            return self._before_the_break()
-
-    def _before_the_break(self) -> bytes:
-        """Return what came before the connection broke, which aiohttp tells of first."""
+        if self._content.exception() is None:
+            return self._all_of(self._content)
+        # What came before the connection broke, which aiohttp tells of first.
         if arrived := self._content._read_nowait(-1):
             return arrived
         message = "The connection to AnythingLLM broke before the answer was finished; ask again."
-        raise RelayError(Code.UPSTREAM_TRUNCATED, message) from None
+        raise RelayError(Code.UPSTREAM_TRUNCATED, message)
 
 
 class Upstream:
@@ -287,12 +287,12 @@ class Upstream:
                 await self._check(response, "application/json")
                 return msgspec.json.decode(await _head_of(response))
         except aiohttp.ClientError as error:
-            raise self._translated(error) from None
+            raise self._translated(error.with_traceback(None)) from None
         except TimeoutError:
             message = f"AnythingLLM did not answer within {_PROBE_TIMEOUT:g} seconds; {_HOW_TO_REACH}."
             raise RelayError(Code.UPSTREAM_TIMEOUT, message) from None
         except OSError as error:
-            raise self._translated(error) from None
+            raise self._translated(error.with_traceback(None)) from None
         except _BROKEN_JSON:
             raise _not_anythingllm("it sent broken JSON") from None
 
@@ -302,11 +302,11 @@ class Upstream:
             return await self._poster.post(path, sent, headers)
         except (aiohttp.ClientError, OSError) as error:
             if not isinstance(error, Spoiled) and not sent.dead_on_arrival(error):
-                raise self._translated(error) from None
+                raise self._translated(error.with_traceback(None)) from None
         try:
             return await post(self._fresh, self._api + path, Body(body, self._loop), headers)
         except (aiohttp.ClientError, OSError) as error:
-            raise self._translated(error) from None
+            raise self._translated(error.with_traceback(None)) from None
 
     async def _check(
         self, response: aiohttp.ClientResponse, expected: str = "text/event-stream"

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import StreamReader
 
 from relay import arrived
-from relay.arrived import all_arrived, all_at_once, all_of
+from relay.arrived import all_at_once, all_of, way_to_empty
 
 
 class Connection:
@@ -42,8 +42,11 @@ async def connection() -> Connection:
     return made
 
 
-def test_the_short_way_fits_the_library_that_is_locked() -> None:
-    assert all_arrived is all_at_once
+async def test_the_short_way_fits_the_library_that_is_locked(connection: Connection) -> None:
+    """Where reading has paused before, the library's own goes on."""
+    assert way_to_empty(connection.reader) is all_at_once
+    connection.pause_reading()
+    assert way_to_empty(connection.reader) is all_of
 
 
 async def test_all_that_is_here_comes_in_its_order(way: Any, connection: Connection) -> None:

@@ -119,6 +119,21 @@ def test_a_look_that_is_overdue_can_be_hurried() -> None:
     uvloop.run(late())
 
 
+async def test_a_look_that_fails_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Waiting):
+        def look(self, now: float) -> bool:
+            raise ZeroDivisionError
+
+    clock, broken, sound = Clock([SOON]), Broken(), Waiting()
+    for one in (broken, sound):
+        clock.add(one)
+    for _ in range(2):
+        await sound.looked.wait()
+        sound.looked.clear()
+    clock.discard(sound)
+    assert [record.message for record in caplog.records if record.exc_info] == ["a look failed"]
+
+
 async def test_nothing_is_left_of_it() -> None:
     """A clock for which nothing waits does not tick, and goes on when something does."""
     clock, one = Clock([SOON]), Waiting()

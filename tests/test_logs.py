@@ -1,9 +1,11 @@
 """The log: one line each, for people or for machines."""
 
 import asyncio
+import io
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -152,3 +154,20 @@ async def test_a_line_that_cannot_be_made_takes_no_other_along(
     logging.getLogger().handlers[0].flush()
     lines = told(capsys).splitlines()
     assert [line.rpartition(" ")[2] for line in lines] == ["before", "after"]
+
+
+class Unread(io.StringIO):
+    """A pipe whose reader is gone."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.ERROR])
+async def test_a_log_that_nobody_reads_stops_nothing(
+    log: logging.Logger, level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Unread())
+    logs.configure("info", "text")
+    log.log(level, "said to nobody")
+    logging.getLogger().handlers[0].flush()

@@ -236,3 +236,21 @@ async def test_an_end_that_has_come_is_not_overtaken() -> None:
     await one.run()
     assert one.outcome == "complete"
     assert (len(kept.events), kept.ends) == (2, 1)
+
+
+async def test_a_fault_is_told_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stop, or by the silence that follows, while its reader is waited for."""
+
+    class Waiting(Kept):
+        async def end(self, events: Sequence[bytes] = ()) -> None:
+            one.stop("cancelled")
+            one.look(float("inf"))
+            await asyncio.sleep(0)
+            await super().end(events)
+
+    monkeypatch.setattr(Answer, "feed", lambda *_: 1 / 0)
+    kept = Waiting()
+    one = stream(Upstream(CHUNK), kept)
+    await one.run()
+    assert one.outcome == "internal"
+    assert (len(kept.events), kept.ends) == (2, 1)

@@ -5,6 +5,7 @@ import gc
 import socket
 import struct
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -518,6 +519,72 @@ async def test_broken_framing_wakes_the_reader() -> None:
                 with pytest.raises(RelayError) as caught:
                     await read(reply)
     assert caught.value.code is Code.UPSTREAM_TRUNCATED
+
+
+async def test_no_chunk_is_left_behind_however_many_small_ones_came_before() -> None:
+    """More than a thousand unread ones make aiohttp pause, which its parser remembers for too long."""
+    many, last = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(CHUNKED + b"1\r\n.\r\n")
+        await many.wait()
+        writer.write(b"1\r\n.\r\n" * 1100)
+        await last.wait()
+        writer.write(b"5\r\nAAAAA\r\n5\r\nBBBBB\r\n0\r\n\r\n")
+        await reader.read()
+
+    async with server(serve) as url, upstream(url) as client:
+        with await client.ask(QUESTION) as reply:
+            body = await read(reply)
+            many.set()
+            await asyncio.sleep(0.2)  # they arrive while nobody takes
+            while len(body) < 1101:
+                body += await read(reply)
+            last.set()
+            async with asyncio.timeout(5):
+                while data := await read(reply):
+                    body += data
+    assert body == b"." * 1101 + b"AAAAABBBBB"
+
+
+@pytest.mark.parametrize(
+    "head", [b"", CHUNKED + b"1\r\n.\r\n"], ids=["before the head", "amid the body"]
+)
+async def test_what_fails_is_let_go_at_once(head: bytes) -> None:
+    """Not when the garbage collector comes to look for cycles, which is seldom."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(head)
+        await writer.drain()
+
+    class Held:
+        def take(self, _: bytes) -> bool:
+            return True
+
+    async def fail() -> weakref.ref[Held]:
+        held = Held()
+        try:
+            with await client.ask(QUESTION) as reply:
+                await reply.hand_to(held.take)
+        except RelayError:
+            return weakref.ref(held)
+        raise AssertionError("it did not fail")
+
+    async with server(serve) as url, upstream(url) as client:
+        gc.disable()
+        try:
+            held = await fail()
+            await asyncio.sleep(0)  # the event loop lets go of what woke us
+            assert held() is None
+        finally:
+            gc.enable()
+
+
+async def test_an_address_that_is_none_is_told_when_it_is_asked() -> None:
+    async with upstream("http://h\\x") as client:
+        assert (await failure(client)).code is Code.UPSTREAM_UNREACHABLE
 
 
 # Probes
