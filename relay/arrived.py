@@ -47,6 +47,12 @@ def all_at_once(content: Any) -> bytes:
     return data
 
 
+def all_before_the_break(content: Any) -> bytes:
+    """Return what came before the connection broke, which the library tells of first."""
+    arrived: bytes = content._read_nowait(-1)
+    return arrived
+
+
 class _Protocol:
     """As much of a connection as a reader needs to be tried."""
 

@@ -163,8 +163,6 @@ class Answer:
 
     def _frames(self, received: list[bytes]) -> list[Event]:
         events, read = self._plain(received)
-        if read == len(received):
-            return events
         for data in received[read:]:
             if self.ended:
                 break

@@ -136,14 +136,8 @@ class RelayStream:
 
     def _encoded(self, events: Sequence[Event]) -> list[bytes]:
         """Return the events as they go out, and count them; those without numbers as one piece."""
-        pieces: list[bytes] = []
-        chunks = 0
-        for event in events:
-            pieces.append(_BEGIN[type(event)] + to_json(event) + b"\n\n")
-            chunks += type(event) is Chunk
-        pieces = [b"".join(pieces)]
-        if self._numbered or not self._redactor.is_clean(pieces[0]):
-            pieces = self._encoded_one_by_one(events)
+        pieces = self._encoded_one_by_one(events) if self._numbered else self._encoded_together(events)
+        chunks = sum([type(event) is Chunk for event in events])
         self.events += len(events)
         self.bytes += sum(map(len, pieces))
         now = self._loop.time()
@@ -153,6 +147,10 @@ class RelayStream:
             self._metrics.said(chunks, now - self._said_at, first=self._said_nothing)
             self._said_at, self._said_nothing = now, False
         return pieces
+
+    def _encoded_together(self, events: Sequence[Event]) -> list[bytes]:
+        together = b"".join([_BEGIN[type(event)] + to_json(event) + b"\n\n" for event in events])
+        return [together] if self._redactor.is_clean(together) else self._encoded_one_by_one(events)
 
     def _encoded_one_by_one(self, events: Sequence[Event]) -> list[bytes]:
         jsons = [self._redactor.json(to_json(event)) for event in events]

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import aiohttp
 import msgspec
 
-from relay.arrived import way_to_empty
+from relay.arrived import all_before_the_break, way_to_empty
 from relay.errors import Code, RelayError
 from relay.posting import READ, Body, Poster, Request, Spoiled, post
 from relay.question import SLUG, Question
@@ -155,8 +155,7 @@ class Reply(asyncio.Protocol):
         """Return what is here already. Raises RelayError (upstream_truncated)."""
         if self._content.exception() is None:
             return self._all_of(self._content)
-        # What came before the connection broke, which aiohttp tells of first.
-        if arrived := self._content._read_nowait(-1):
+        if arrived := all_before_the_break(self._content):
             return arrived
         message = "The connection to AnythingLLM broke before the answer was finished; ask again."
         raise RelayError(Code.UPSTREAM_TRUNCATED, message)
