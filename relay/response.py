@@ -65,7 +65,6 @@ class EventStreamResponse(EventSourceResponse):
             self.headers["Connection"] = "close"
             self.force_close()
         self._loop = asyncio.get_running_loop()
-        self._request = request
         self._protocol = request.protocol
         self._chunks = request.version >= HttpVersion11
         self._last_write = self._taken_at = self._checked_at = self._loop.time()
@@ -86,20 +85,18 @@ class EventStreamResponse(EventSourceResponse):
         if transport is None or transport.is_closing():
             return False
         data = b"".join(events)
-        if len(data) > _LARGE or transport.get_write_buffer_size():
-            self._clock.hurry(self)
+        self._note_write(len(data))
         if self._chunks and data:  # a chunk of nothing would be the end of the body
             data = b"%x\r\n%b\r\n" % (len(data), data)
         transport.write(data)
         self._put += len(data)
-        self._last_write = self._loop.time()
         return not protocol.writing_paused
 
     async def room(self) -> None:
         """Wait while the client is behind. Raises ConnectionResetError once it is gone."""
         self._clock.hurry(self)
         await self._writer.drain()
-        transport = self._request.transport
+        transport = self._protocol.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError
 
@@ -111,8 +108,7 @@ class EventStreamResponse(EventSourceResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """Write the last bytes and the end of the body; waits while the client is behind."""
         self._ending = True
-        if len(data) > _LARGE or self._waiting():
-            self._clock.hurry(self)
+        self._note_write(len(data))
         await super(EventSourceResponse, self).write_eof(data)
 
     async def taken(self) -> None:
@@ -141,6 +137,12 @@ class EventStreamResponse(EventSourceResponse):
             self.put([PING])
         return waiting > 0
 
+    def _note_write(self, size: int) -> None:
+        """Note that so many bytes are written now, which may be more than the client takes at once."""
+        self._last_write = self._loop.time()
+        if size > _LARGE or self._waiting():
+            self._clock.hurry(self)
+
     def _check(self, now: float) -> None:
         """See whether the client takes what it is sent."""
         self._checked_at = now
@@ -153,7 +155,7 @@ class EventStreamResponse(EventSourceResponse):
 
     def _waiting(self) -> int:
         """Bytes that the kernel did not take yet."""
-        transport = self._request.transport
+        transport = self._protocol.transport
         return 0 if transport is None else transport.get_write_buffer_size()
 
     def _left(self) -> int:
@@ -162,7 +164,7 @@ class EventStreamResponse(EventSourceResponse):
         A kernel's buffer holds megabytes and takes more only in large steps: without a look into it, a
         client that reads a few bytes a second would look like one that reads none.
         """
-        transport = self._request.transport
+        transport = self._protocol.transport
         if ioctl is None or transport is None:
             return self._waiting()
         try:
