@@ -19,7 +19,7 @@ demo: $(VENV)/ready  ## the relay in front of a built-in stand-in for AnythingLL
 run: $(VENV)/ready  ## the relay in front of the AnythingLLM of .env
 	$(IN) run.py
 
-test: $(VENV)/ready-loadtest
+test: $(VENV)/ready-test
 	$(IN) -m pytest
 
 check: $(VENV)/ready-dev
@@ -41,13 +41,14 @@ lock:  ## requirements*.txt with all that they need, and the hashes
 	$(call throwaway,$(UV)) && \
 	$(COMPILE) --output-file requirements.lock requirements.txt && \
 	$(COMPILE) --output-file requirements-loadtest.lock --constraints requirements.lock requirements-loadtest.txt && \
+	$(COMPILE) --output-file requirements-test.lock --constraints requirements.lock requirements-test.txt && \
 	$(COMPILE) --output-file requirements-dev.lock --constraints requirements.lock requirements-dev.txt && \
 	$(COMPILE) --output-file requirements-bench.lock requirements-bench.txt
 
 # Strict: a package that could not be looked up would otherwise count as one without vulnerabilities.
 audit:  ## known vulnerabilities in what is locked; asks a service on the internet
 	$(call throwaway,$(PIP_AUDIT)) && "$$tool/bin/pip-audit" --strict --progress-spinner off \
-		--disable-pip --require-hashes -r requirements.lock -r requirements-loadtest.lock -r requirements-dev.lock
+		--disable-pip --require-hashes -r requirements.lock -r requirements-loadtest.lock -r requirements-test.lock -r requirements-dev.lock
 
 bench: $(VENV)/ready .bench/ready  ## what the relay costs, beside nginx, FastAPI and others: half an hour
 	$(IN) -m bench --save bench/results
@@ -66,7 +67,13 @@ $(VENV)/ready-loadtest: requirements-loadtest.lock $(VENV)/ready  # what python 
 	$(IN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-loadtest.lock
 	touch $@
 
-$(VENV)/ready-dev: requirements-dev.lock $(VENV)/ready-loadtest
+$(VENV)/ready-test: requirements-test.lock tests/npm/package-lock.json $(VENV)/ready-loadtest
+	$(IN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.lock
+	if command -v npm >/dev/null; then npm ci --prefix tests/npm --ignore-scripts --no-audit --no-fund --loglevel=error; \
+		else echo "npm is not here: clients in Node are not tested"; fi
+	touch $@
+
+$(VENV)/ready-dev: requirements-dev.lock $(VENV)/ready-test
 	$(IN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 

@@ -318,10 +318,10 @@ async def test_a_server_that_is_not_there_is_status_2(tmp_path: Path) -> None:
 
 async def test_packages_that_are_missing_are_told(tmp_path: Path) -> None:
     """With the command that installs them."""
-    (tmp_path / "rich.py").write_text("raise ModuleNotFoundError(name='rich')")
+    (tmp_path / "hdrh.py").write_text("raise ModuleNotFoundError(name='hdrh')")
     ran = await program(tmp_path, "--help", env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
     assert await ran.ended() == 2
-    assert "needs rich" in ran.err
+    assert "needs hdrh" in ran.err
     assert "requirements-loadtest.lock" in ran.err
     assert ran.err.count("\n") == 1
 

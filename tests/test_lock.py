@@ -8,7 +8,12 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ("requirements.lock", "requirements-loadtest.lock", "requirements-dev.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-loadtest.lock",
+    "requirements-test.lock",
+    "requirements-dev.lock",
+)
 BENCH = "requirements-bench.lock"  # of an environment of its own, which none of this runs in
 LOCKED = re.compile(r"[a-z0-9-]+==[0-9][\w.!+]*( ; [^#@]+?)?( --hash=sha256:[0-9a-f]{64})+")
 

@@ -4,7 +4,7 @@ import sys
 from typing import Final
 
 # The names under which requirements-loadtest.txt is imported.
-_OURS: Final = ("hdrh", "matplotlib", "rich")
+_OURS: Final = ("hdrh", "matplotlib")
 
 
 def main() -> int:
