@@ -8,6 +8,7 @@ from aiohttp import web
 
 from relay import body, question
 from relay.clock import Clock
+from relay.encoding import EventEncoding
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
 from relay.metrics import CONTENT_TYPE, Metrics
@@ -192,11 +193,10 @@ def _stream(
         app[UPSTREAM],
         asked,
         answer,
+        EventEncoding(app[REDACTOR], numbered=numbered),
         outlet,
-        app[CLOCK],
+        clock=app[CLOCK],
         headers=headers,
-        numbered=numbered,
-        redactor=app[REDACTOR],
         metrics=app[METRICS],
     )
 

@@ -2,29 +2,23 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from itertools import count, repeat
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from relay import sse
 from relay.clock import Clock
+from relay.encoding import Encoding
 from relay.errors import Code, RelayError
-from relay.events import NAMES, Chunk, Error, Event, FinalEnd, Reason, to_json
+from relay.events import Chunk, Error, Event, FinalEnd, Reason
 from relay.frames import Answer
 from relay.metrics import Metrics
 from relay.question import Question
-from relay.redact import Redactor
 from relay.upstream import Reply, Upstream
-
-# What comes before the data of an event. The JSON of ours is one line, which sse.encode, that cuts data
-# into lines, would have to look for.
-_BEGIN: Final = {kind: sse.encode(b"", event=name).removesuffix(b"\n\n") for kind, name in NAMES.items()}
 
 
 class Outlet(Protocol):
     """Takes the events of a stream: the response to its one reader, or the window of many."""
 
     def put(self, events: Sequence[bytes]) -> bool:
-        """Take events, each by itself if they are numbered; return whether there is room for more."""
+        """Take events as they were encoded; return whether there is room for more."""
 
     async def room(self) -> None:
         """Wait until there is room for more.
@@ -39,8 +33,7 @@ class Outlet(Protocol):
 class RelayStream:
     """Asks one question, and puts every event of the answer, encoded once, into its outlet.
 
-    AnythingLLM is read only as fast as the outlet takes. With `numbered`, the events have the ids 1, 2,
-    3 ... Runs once, in the task that shall end with it.
+    AnythingLLM is read only as fast as the outlet takes. Runs once, in the task that shall end with it.
     """
 
     def __init__(
@@ -48,22 +41,20 @@ class RelayStream:
         upstream: Upstream,
         question: Question,
         answer: Answer,
+        encoding: Encoding,
         outlet: Outlet,
-        clock: Clock,
         *,
+        clock: Clock,
         headers: Mapping[str, str] | None = None,
-        numbered: bool = False,
-        redactor: Redactor = Redactor(),  # noqa: B008 (immutable)
         metrics: Metrics | None = None,
     ) -> None:
         self._upstream = upstream
         self._question = question
         self._answer = answer
+        self._encode = encoding.encode
         self._outlet = outlet
         self._clock = clock
         self._headers = headers
-        self._numbered = numbered
-        self._redactor = redactor
         self._metrics = metrics
         self._task: asyncio.Task[Any] | None = None
         self._stopped: list[Event] | None = None  # the events of an end from outside
@@ -135,8 +126,8 @@ class RelayStream:
         await self._outlet.end(data)
 
     def _encoded(self, events: Sequence[Event]) -> list[bytes]:
-        """Return the events as they go out, and count them; those without numbers as one piece."""
-        pieces = self._encoded_one_by_one(events) if self._numbered else self._encoded_together(events)
+        """Return the events as they go out, and count them."""
+        pieces = self._encode(events)
         chunks = sum([type(event) is Chunk for event in events])
         self.events += len(events)
         self.bytes += sum(map(len, pieces))
@@ -147,18 +138,6 @@ class RelayStream:
             self._metrics.said(chunks, now - self._said_at, first=self._said_nothing)
             self._said_at, self._said_nothing = now, False
         return pieces
-
-    def _encoded_together(self, events: Sequence[Event]) -> list[bytes]:
-        together = b"".join([_BEGIN[type(event)] + to_json(event) + b"\n\n" for event in events])
-        return [together] if self._redactor.is_clean(together) else self._encoded_one_by_one(events)
-
-    def _encoded_one_by_one(self, events: Sequence[Event]) -> list[bytes]:
-        jsons = [self._redactor.json(to_json(event)) for event in events]
-        ids = map(str, count(self.events + 1)) if self._numbered else repeat("")
-        return [
-            sse.encode(json, event=NAMES[type(event)], id=id_)
-            for event, json, id_ in zip(events, jsons, ids, strict=False)
-        ]
 
     async def _ask_until_stopped(self) -> list[Event]:
         if self._stopped is not None:

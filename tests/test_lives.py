@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relay.clock import Clock
+from relay.encoding import EventEncoding
 from relay.errors import Code, RelayError
 from relay.frames import Answer
 from relay.question import Policy, Question, parse
+from relay.redact import Redactor
 from relay.resumable import MAX_READERS, Asked, ResumableStream, ResumableStreams
 from relay.sse import Decoder
 from relay.stream import RelayStream
@@ -285,7 +287,8 @@ class Lives(RuleBasedStateMachine):
     def _stream(self, outlet: Any, *, numbered: bool) -> RelayStream:
         asked = parse({"question": "?"}, Policy("demo", ["demo"], "chat", ["chat"]))
         calls: Any = self.calls
-        return RelayStream(calls, asked, Answer(), outlet, Clock([3600.0]), numbered=numbered)
+        encoding = EventEncoding(Redactor(), numbered=numbered)
+        return RelayStream(calls, asked, Answer(), encoding, outlet, clock=Clock([3600.0]))
 
     @rule()
     def open_plain(self) -> None:

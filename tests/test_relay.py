@@ -391,7 +391,7 @@ async def test_a_fault_in_the_very_end_still_ends_the_stream(
             raise ValueError("cannot be told")
         return to_json(event)
 
-    monkeypatch.setattr("relay.stream.to_json", picky)
+    monkeypatch.setattr("relay.encoding.to_json", picky)
     assert (await relay.ask("!tokens=2")).error["code"] == "internal"
 
 

@@ -7,9 +7,11 @@ from typing import Any, Self
 import pytest
 
 from relay.clock import Clock
+from relay.encoding import EventEncoding
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
 from relay.question import Policy, parse
+from relay.redact import Redactor
 from relay.stream import RelayStream
 
 CHUNK = b'data: {"type":"textResponseChunk","textResponse":"a"}\n\n'
@@ -77,9 +79,17 @@ class Kept:
         self.put(events)
 
 
-def stream(upstream: Any, outlet: Any, **options: Any) -> RelayStream:
-    answer = Answer(limits=Limits(first_event=30))
-    return RelayStream(upstream, QUESTION, answer, outlet, Clock([0.05]), **options)
+def stream(
+    upstream: Any,
+    outlet: Any,
+    first_event: float = 30,
+    idle: float | None = None,
+    *,
+    numbered: bool = False,
+) -> RelayStream:
+    encoding = EventEncoding(Redactor(), numbered=numbered)
+    answer = Answer(limits=Limits(first_event, idle))
+    return RelayStream(upstream, QUESTION, answer, encoding, outlet, clock=Clock([0.05]))
 
 
 async def test_events_are_numbered_on_request() -> None:
@@ -199,10 +209,7 @@ async def test_time_waiting_for_the_reader_is_no_silence_of_anythingllm() -> Non
         async def room(self) -> None:
             await asyncio.sleep(0.2)
 
-    upstream: Any = Upstream(CHUNK, CHUNK, LAST)
-    one = RelayStream(
-        upstream, QUESTION, Answer(limits=Limits(idle=0.05)), Slow(full=True), Clock([0.05])
-    )
+    one = stream(Upstream(CHUNK, CHUNK, LAST), Slow(full=True), idle=0.05)
     await one.run()
     assert one.outcome == "complete"
 
@@ -210,10 +217,8 @@ async def test_time_waiting_for_the_reader_is_no_silence_of_anythingllm() -> Non
 async def test_silence_ends_it_in_its_own_words() -> None:
     """While the head of the answer is waited for, and while a further frame is."""
     for said, never in ([], "ask"), ([], "read"), ([CHUNK], "read"):
-        upstream: Any = Upstream(*said, never=never)
-        kept = Kept()
-        answer = Answer(limits=Limits(first_event=0.05, idle=0.05))
-        one = RelayStream(upstream, QUESTION, answer, kept, Clock([0.05]))
+        upstream, kept = Upstream(*said, never=never), Kept()
+        one = stream(upstream, kept, first_event=0.05, idle=0.05)
         await one.run()
         assert one.outcome == "upstream_timeout"
         assert (len(kept.events), kept.ends) == (len(said) + 2, 1)
