@@ -36,11 +36,11 @@ async def on_expect(_request: web.Request) -> None:
     """Ask for no body yet: the library calls this before it is known whether the client may ask."""
 
 
-async def fields(request: web.Request) -> dict[str, Any]:
+async def fields(request: web.Request, *, forms: bool = True) -> dict[str, Any]:
     """Return the fields of a question, as JSON or a form has them. Raises RelayError."""
     kind, charset = _content_type(request)
-    if kind not in (_JSON, _URLENCODED, _MULTIPART):
-        raise _unsupported(f"Send the question as {_JSON}, or as a form.")
+    if kind != _JSON and not (forms and kind in (_URLENCODED, _MULTIPART)):
+        raise _unsupported(f"Send the question as {_JSON}{', or as a form' if forms else ''}.")
     if charset.lower() not in _UTF_8:
         raise _unsupported("The body must be UTF-8.")
     if any(coding.lower() != "identity" for coding in request.headers.getall("Content-Encoding", ())):

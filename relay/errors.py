@@ -20,6 +20,7 @@ class Code(StrEnum):
     FORBIDDEN_WORKSPACE = "forbidden_workspace"
     NOT_FOUND = "not_found"
     UNKNOWN_STREAM = "unknown_stream"
+    MODEL_NOT_FOUND = "model_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     REQUEST_TIMEOUT = "request_timeout"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
@@ -59,6 +60,7 @@ TABLE: Final[Mapping[Code, Verdict]] = {
     Code.FORBIDDEN_WORKSPACE: Verdict(403, retryable=False),
     Code.NOT_FOUND: Verdict(404, retryable=False),
     Code.UNKNOWN_STREAM: Verdict(404, retryable=False),
+    Code.MODEL_NOT_FOUND: Verdict(404, retryable=False),
     Code.METHOD_NOT_ALLOWED: Verdict(405, retryable=False),
     Code.REQUEST_TIMEOUT: Verdict(408, retryable=True),
     Code.IDEMPOTENCY_CONFLICT: Verdict(409, retryable=False),

@@ -81,12 +81,12 @@ _LINE_ENDS = (
 )
 
 
-def to_json(event: Event) -> bytes:
-    """The event as one line of JSON that no client can break in two.
+def to_json(told: Event | Mapping[str, Any] | str) -> bytes:
+    """An event, or a part of one, as one line of JSON that no client can break in two.
 
-    Every string in the event must be well-formed: a lone surrogate raises UnicodeEncodeError.
+    Every string in it must be well-formed: a lone surrogate raises UnicodeEncodeError.
     """
-    data = _encode(event.frame if isinstance(event, RawFrame) else event)
+    data = _encode(told.frame if isinstance(told, RawFrame) else told)
     if not data.isascii():
         for raw, escaped in _LINE_ENDS:
             data = data.replace(raw, escaped)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from relay import body, question
 from relay.clock import Clock
-from relay.encoding import EventEncoding
+from relay.encoding import Encoding, EventEncoding
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
 from relay.metrics import CONTENT_TYPE, Metrics
@@ -60,7 +60,7 @@ async def stream_ask(request: web.Request) -> web.StreamResponse:
         if OWNER in request:
             asked = question.owned_by(asked, request[OWNER])
         if key is None and not asked.resumable:
-            return await _answer(request, asked)
+            return await answer(request, asked, EventEncoding(app[REDACTOR]))
         return await _follow(request, _resumable(request, asked, key), after=0)
 
 
@@ -102,28 +102,32 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=request.app[METRICS].text(), headers={"Content-Type": CONTENT_TYPE})
 
 
-async def _answer(request: web.Request, asked: Question) -> web.StreamResponse:
+async def answer(request: web.Request, asked: Question, encoding: Encoding) -> web.StreamResponse:
     """Stream an answer that belongs to its one reader."""
-    app = request.app
-    streams = app[STREAMS]
-    response = _event_stream(app)
-    stream = _stream(request, asked, response)
-    streams.admit(stream, request.get(OWNER))
+    response = _event_stream(request.app)
+    stream = make_stream(request, asked, encoding, response)
+    request.app[STREAMS].admit(stream, request.get(OWNER))
     try:
         await response.prepare(request)
         await stream.run()
         await response.taken()
     except ConnectionResetError:
-        _let_go(request)
+        let_go(request)
     finally:
         response.close()
-        streams.release(stream)
-        outcome = stream.outcome if response.ended else None
-        if response.stuck:
-            outcome = "stuck"
-            app[METRICS].dropped("stuck")
-        _tell_end(app[METRICS], request_id(request), stream, outcome or "left")
+        release(request, stream, taken=response.ended, stuck=response.stuck)
     return response
+
+
+def release(request: web.Request, stream: RelayStream, *, taken: bool, stuck: bool) -> None:
+    """Note that an answer to this request runs no more, and whether its one reader took it."""
+    metrics = request.app[METRICS]
+    request.app[STREAMS].release(stream)
+    outcome = stream.outcome if taken else None
+    if stuck:
+        outcome = "stuck"
+        metrics.dropped("stuck")
+    _tell_end(metrics, request_id(request), stream, outcome or "left")
 
 
 def _resumable(request: web.Request, asked: Question, key: str | None) -> ResumableStream:
@@ -135,7 +139,8 @@ def _resumable(request: web.Request, asked: Question, key: str | None) -> Resuma
         return held
 
     def make(window: Outlet) -> RelayStream:
-        return _stream(request, asked, window, numbered=True)
+        encoding = EventEncoding(request.app[REDACTOR], numbered=True)
+        return make_stream(request, asked, encoding, window)
 
     def ended(stream: RelayStream) -> None:
         _tell_end(metrics, id_, stream, stream.outcome or "left")
@@ -158,9 +163,9 @@ async def _follow(request: web.Request, held: ResumableStream, after: int) -> we
             await response.end()
             await response.taken()
         except ConnectionResetError:
-            _let_go(request)
+            let_go(request)
         except EventsGone:
-            _let_go(request)
+            let_go(request)
             _tell_dropped(request, "behind")
         finally:
             response.close()
@@ -169,15 +174,16 @@ async def _follow(request: web.Request, held: ResumableStream, after: int) -> we
     return response
 
 
-def _let_go(request: web.Request) -> None:
+def let_go(request: web.Request) -> None:
     """Close the connection now: the client left, perhaps on one side only, or has to."""
     if request.transport is not None:
         request.transport.abort()
 
 
-def _stream(
-    request: web.Request, asked: Question, outlet: Outlet, *, numbered: bool = False
+def make_stream(
+    request: web.Request, asked: Question, encoding: Encoding, outlet: Outlet
 ) -> RelayStream:
+    """Return the answer to a question, still to be asked."""
     app = request.app
     answer = Answer(
         format=asked.format,
@@ -193,7 +199,7 @@ def _stream(
         app[UPSTREAM],
         asked,
         answer,
-        EventEncoding(app[REDACTOR], numbered=numbered),
+        encoding,
         outlet,
         clock=app[CLOCK],
         headers=headers,

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from relay.access import AccessRules
 from relay.errors import Code, RelayError
-from relay.refusals import SERVER, as_json, new_id, of_http
+from relay.refusals import SERVER, as_json, as_openai, new_id, of_http
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
@@ -78,4 +78,5 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
             raise
         message = f"The relay itself failed; its log says why, under request {request_id(request)}."
         refusal = RelayError(Code.INTERNAL, message)
-    return as_json(refusal)
+    of_openai = f"{request.path}/".startswith("/v1/")
+    return as_openai(refusal) if of_openai else as_json(refusal)

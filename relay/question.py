@@ -19,7 +19,7 @@ Mode = Literal["chat", "query", "automatic"]
 SLUG: Final = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
 _MAX_SESSION_ID: Final = 256
 # Blanks before it count as none: AnythingLLM's language trims them, and U+FEFF with them.
-_CALLS_AGENT: Final = re.compile(r"[\s\ufeff]*@agent")
+CALLS_AGENT: Final = re.compile(r"[\s\ufeff]*(@agent\S*)\s*")
 _ATTACHMENT: Final = ("name", "mime", "contentString")
 MAX_FORM_FIELDS: Final = 100
 _LONGEST_NAME: Final = 40
@@ -78,9 +78,9 @@ def from_json(body: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError):
         fields = _from_lenient_json(body)
     except RecursionError:
-        raise _bad("The body is JSON nested too deep.") from None
+        raise bad("The body is JSON nested too deep.") from None
     if not isinstance(fields, dict):
-        raise _bad('The body must be a JSON object, like {"question": "..."}.')
+        raise bad('The body must be a JSON object, like {"question": "..."}.')
     return fields
 
 
@@ -89,13 +89,13 @@ def _from_lenient_json(body: bytes) -> Any:
     try:
         return json.loads(body.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise _bad("The body is not UTF-8.") from None
+        raise bad("The body is not UTF-8.") from None
     except RecursionError:
-        raise _bad("The body is JSON nested too deep.") from None
+        raise bad("The body is JSON nested too deep.") from None
     except json.JSONDecodeError as error:
-        raise _bad(f"The body is not JSON: {error}.") from None
+        raise bad(f"The body is not JSON: {error}.") from None
     except ValueError:  # Python's own limit
-        raise _bad("The body holds a number of too many digits.") from None
+        raise bad("The body holds a number of too many digits.") from None
 
 
 def from_urlencoded(body: bytes) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def from_urlencoded(body: bytes) -> dict[str, Any]:
             raise too_many_fields()
         return from_form(parse_qsl(text, keep_blank_values=True, errors="strict"))
     except UnicodeDecodeError:
-        raise _bad("The body is not UTF-8.") from None
+        raise bad("The body is not UTF-8.") from None
 
 
 def too_many_fields() -> RelayError:
@@ -122,9 +122,9 @@ def from_form(items: Iterable[tuple[str, object]]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in items:
         if not isinstance(value, str):
-            raise _bad(f"`{_shown(name)}` is a file; send files as `attachments`, a JSON string.")
+            raise bad(f"`{shown(name)}` is a file; send files as `attachments`, a JSON string.")
         if name in fields:
-            raise _bad(f"`{_shown(name)}` is there twice.")
+            raise bad(f"`{shown(name)}` is there twice.")
         fields[name] = value
     fields = {name: value for name, value in fields.items() if value}  # a page sends empty inputs too
     for name in _BOOLEANS & fields.keys():
@@ -138,7 +138,7 @@ def _attachments_of_form(value: str) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        raise _bad("`attachments` must be a list as a JSON string.") from None
+        raise bad("`attachments` must be a list as a JSON string.") from None
 
 
 def parse(fields: Mapping[str, Any], policy: Policy) -> Question:
@@ -150,11 +150,11 @@ def parse(fields: Mapping[str, Any], policy: Policy) -> Question:
     thread = _slug(fields, "thread")
     session_id = _session_id(fields)
     if thread is not None and session_id is not None:
-        raise _bad("`thread` and `session_id` do not go together: a thread has a history of its own.")
+        raise bad("`thread` and `session_id` do not go together: a thread has a history of its own.")
     if not plain and (
         fields.get("reasoning") is not None or fields.get("sources") not in (None, "full")
     ):
-        raise _bad(
+        raise bad(
             "`format: anythingllm` hands frames on as they come: leave out `reasoning`, `sources`."
         )
     return Question(
@@ -193,16 +193,16 @@ def _question(fields: Mapping[str, Any], *, reset: bool) -> str | None:
         return text
     if reset:
         return None
-    raise _bad("`question` is missing." if text is None else "`question` must not be blank.")
+    raise bad("`question` is missing." if text is None else "`question` must not be blank.")
 
 
 def _mode(fields: Mapping[str, Any], text: str | None, policy: Policy) -> Mode:
     mode: Mode = _choice(fields, "mode", Mode, policy.mode)
     if mode not in policy.modes:
         allowed = ", ".join(sorted(policy.modes))
-        raise _bad(f"`mode` {mode} is not allowed here; allowed: {allowed}.")
-    if "automatic" not in policy.modes and text is not None and _CALLS_AGENT.match(text):
-        raise _bad("`question` starts with @agent, and agents are not allowed here.")
+        raise bad(f"`mode` {mode} is not allowed here; allowed: {allowed}.")
+    if "automatic" not in policy.modes and text is not None and CALLS_AGENT.match(text):
+        raise bad("`question` starts with @agent, and agents are not allowed here.")
     return mode
 
 
@@ -221,7 +221,7 @@ def _slug(fields: Mapping[str, Any], name: str) -> str | None:
     if slug is None:
         return None
     if not SLUG.fullmatch(slug):
-        raise _bad(f"`{name}` must be 1 to 255 of the characters A-Z a-z 0-9 _ and -.")
+        raise bad(f"`{name}` must be 1 to 255 of the characters A-Z a-z 0-9 _ and -.")
     return slug
 
 
@@ -229,7 +229,7 @@ def _session_id(fields: Mapping[str, Any]) -> str | None:
     name = "session_id" if fields.get("session_id") is not None else "sessionId"
     session_id = _string(fields, name)
     if session_id is not None and len(session_id) > _MAX_SESSION_ID:
-        raise _bad(f"`{name}` must have at most {_MAX_SESSION_ID} characters.")
+        raise bad(f"`{name}` must have at most {_MAX_SESSION_ID} characters.")
     return session_id or None
 
 
@@ -238,7 +238,7 @@ def _attachments(fields: Mapping[str, Any]) -> list[dict[str, str]]:
     if value is None:
         return []
     if not isinstance(value, list) or not all(_is_attachment(item) for item in value):
-        raise _bad("`attachments` must be a list of {name, mime, contentString}, all of them strings.")
+        raise bad("`attachments` must be a list of {name, mime, contentString}, all of them strings.")
     # What else is in them was not checked, and may be what no JSON can carry.
     return [{name: item[name] for name in _ATTACHMENT} for item in value]
 
@@ -247,7 +247,7 @@ def _is_attachment(item: object) -> bool:
     if not isinstance(item, dict):
         return False
     values = [item.get(name) for name in _ATTACHMENT]
-    return all(isinstance(value, str) and _is_well_formed(value) for value in values)
+    return all(isinstance(value, str) and is_well_formed(value) for value in values)
 
 
 def _string(fields: Mapping[str, Any], name: str) -> str | None:
@@ -255,13 +255,14 @@ def _string(fields: Mapping[str, Any], name: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise _bad(f"`{name}` must be a string.")
-    if not _is_well_formed(value):
-        raise _bad(f"`{name}` holds half of a surrogate pair, which is no character.")
+        raise bad(f"`{name}` must be a string.")
+    if not is_well_formed(value):
+        raise bad(f"`{name}` holds half of a surrogate pair, which is no character.")
     return value
 
 
-def _is_well_formed(text: str) -> bool:
+def is_well_formed(text: str) -> bool:
+    """Whether no half of a surrogate pair is in it, which no UTF-8 can carry."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -274,7 +275,7 @@ def _boolean(fields: Mapping[str, Any], name: str) -> bool:
     if value is None:
         return False
     if not isinstance(value, bool):
-        raise _bad(f"`{name}` must be true or false.")
+        raise bad(f"`{name}` must be true or false.")
     return value
 
 
@@ -284,15 +285,16 @@ def _choice(fields: Mapping[str, Any], name: str, choices: Any, default: _Choice
         return default
     allowed = get_args(choices)
     if value not in allowed:
-        raise _bad(f"`{name}` must be one of {', '.join(allowed)}.")
+        raise bad(f"`{name}` must be one of {', '.join(allowed)}.")
     return cast(_Choice, value)
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """Return a client's own name for a field as a sentence can hold it."""
     name = name.encode(errors="replace").decode()
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
 
 
-def _bad(message: str) -> RelayError:
+def bad(message: str) -> RelayError:
+    """Return the refusal of what cannot be asked."""
     return RelayError(Code.BAD_REQUEST, message)

@@ -5,10 +5,14 @@ from typing import Final
 
 from aiohttp import web
 
+from relay.completion_response import told_error
 from relay.errors import Code, RelayError
 
 # The library's own would tell its version, and Python's.
 SERVER: Final = "relay"
+_NOTHING_HERE: Final = (
+    "There is nothing at this address; ask at POST /stream-ask, or at POST /v1/chat/completions."
+)
 
 
 def as_json(refusal: RelayError, status: int | None = None) -> web.Response:
@@ -16,6 +20,19 @@ def as_json(refusal: RelayError, status: int | None = None) -> web.Response:
     told = {"error": refusal.message, "code": refusal.code}
     status = status or refusal.status or 500
     return web.json_response(told, status=status, headers=refusal.headers)
+
+
+def as_openai(refusal: RelayError) -> web.Response:
+    """Return what tells a refusal as OpenAI's clients know it.
+
+    They would ask again by themselves after many a status; what does not help is said not to.
+    """
+    status = refusal.status or 500
+    headers = dict(refusal.headers)
+    if not refusal.retryable:
+        headers["X-Should-Retry"] = "false"
+    told = told_error(refusal.message, refusal.code, status)
+    return web.json_response(told, status=status, headers=headers)
 
 
 def of_no_request(refusal: RelayError) -> web.Response:
@@ -51,5 +68,5 @@ def of_http(error: web.HTTPException) -> RelayError:
         message = "The body is too large (RELAY_MAX_BODY_BYTES)."
         return RelayError(Code.TOO_LARGE, message)
     if isinstance(error, web.HTTPNotFound):
-        return RelayError(Code.NOT_FOUND, "There is nothing at this address; ask at POST /stream-ask.")
+        return RelayError(Code.NOT_FOUND, _NOTHING_HERE)
     return RelayError(Code.BAD_REQUEST, f"The request cannot be read: {error.reason}.")

@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from relay.standin import StandIn
+from tests import openai_client
 from tests.clients import PATIENCE, Client, Curl
 from tests.running import Relay
 
@@ -16,6 +17,8 @@ CLIENTS: Final = [
         id="curl",
         marks=pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
     ),
+    pytest.param(openai_client.PYTHON_PACKAGE, id="openai-python"),
+    pytest.param(openai_client.NPM_PACKAGE, id="openai-npm", marks=openai_client.needs_npm),
 ]
 """Each kind of client once."""
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from config.settings import NAMES, Settings
-from relay import events
+from relay import completions, events, handlers
 from relay.errors import TABLE
-from relay.handlers import routes
 from relay.loadtest.arguments import parser
 from relay.loadtest.thresholds import METRICS
 from relay.question import Question
@@ -151,8 +150,8 @@ def test_the_load_test_page_has_every_option_and_metric() -> None:
 
 def test_the_protocol_has_every_address() -> None:
     """No route is a secret."""
-    for route in routes:
-        assert f"{route.method} {route.path}" in PROTOCOL  # type: ignore[attr-defined]
+    for route in (*handlers.routes, *completions.routes):
+        assert f"{route.method} {route.path}" in PROTOCOL
 
 
 def test_the_architecture_names_every_file() -> None:
