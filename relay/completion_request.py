@@ -85,6 +85,8 @@ def parse(fields: Mapping[str, Any], policy: Policy, session_id: str) -> Asked:
         request = msgspec.convert(fields, _Request)
     except msgspec.ValidationError as error:
         raise bad(f"{error}.".replace("`$.", "`")) from None
+    except UnicodeEncodeError:
+        raise bad("The request holds half of a surrogate pair, which is no character.") from None
     _refuse_what_cannot_be(request)
     messages = [_message(one, f"messages[{at}]") for at, one in enumerate(request.messages)]
     images = [image for message in messages for image in message.images]

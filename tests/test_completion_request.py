@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -193,6 +194,7 @@ def test_where_agents_are_not_allowed_none_is_called(text: str) -> None:
         ({}, "`messages`"),
         ({"messages": []}, "`messages`"),
         ({"messages": "hi"}, "`messages`"),
+        ({"messages": HALF}, "half of a surrogate pair"),
         ({"messages": [7]}, "`messages[0]`"),
         ({"messages": [{"content": "hi"}]}, "`role`"),
         ({"messages": [{"role": "robot", "content": "hi"}]}, "`messages[0].role`"),
@@ -258,3 +260,70 @@ def test_what_changes_nothing_that_was_promised_is_ignored() -> None:
         "prediction": "anything",
     }
     assert asked(user("hi"), **ignored) == asked(user("hi"))
+
+
+_ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=9)
+    | st.sampled_from([HALF, PIXEL, "user"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "type", "text", "image_url", "url"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+_LIKELY = st.one_of(
+    _ANYTHING,
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "role": st.sampled_from(["user", "system", "robot"]),
+                "content": st.one_of(
+                    st.text(max_size=9),
+                    st.just(HALF),
+                    st.lists(
+                        st.fixed_dictionaries(
+                            {
+                                "type": st.sampled_from(["text", "image_url", "x"]),
+                                "text": st.text(max_size=3) | st.just(HALF),
+                                "image_url": st.fixed_dictionaries({"url": st.just(PIXEL) | _ANYTHING}),
+                            }
+                        ),
+                        max_size=3,
+                    ),
+                ),
+            }
+        ),
+        max_size=3,
+    ),
+)
+
+
+@given(
+    _LIKELY,
+    st.dictionaries(
+        st.sampled_from(["model", "stream", "stream_options", "n", "tool_choice"]), _ANYTHING
+    ),
+    st.sampled_from([POLICY, NO_AGENTS]),
+)
+def test_whatever_is_sent_is_a_question_or_a_refusal(
+    messages: Any, others: dict[str, Any], policy: Policy
+) -> None:
+    """The question can be sent on, and the refusal can be told."""
+    found = outcome({"messages": messages, **others}, policy)
+    if isinstance(found, RelayError):
+        assert found.code in (Code.BAD_REQUEST, Code.MODEL_NOT_FOUND)
+        assert len(found.message.encode()) < 500
+    else:
+        assert msgspec.json.decode(msgspec.json.encode(found.question.body()))["message"].strip()
+
+
+def outcome(fields: dict[str, Any], policy: Policy) -> Asked | RelayError:
+    try:
+        return parse(fields, policy, "a session")
+    except RelayError as error:
+        return error
