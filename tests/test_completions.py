@@ -3,8 +3,8 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from unittest.mock import Mock
 
@@ -471,11 +471,7 @@ async def test_a_client_that_takes_nothing_is_dropped(
 ) -> None:
     caplog.set_level("INFO", logger="relay")
     relay = await start_relay(relay_send_timeout=0.3, send_buffer=4096)
-    body = json.dumps(asking("!line=3000000")).encode()
-    head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    with socket.socket() as client:
-        client.connect(("127.0.0.1", relay.port))
-        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    with asking_by_hand(relay, "!line=3000000"):  # and reads nothing
         while not caplog.records:
             await asyncio.sleep(0.01)
         while relay.connections:
@@ -483,6 +479,33 @@ async def test_a_client_that_takes_nothing_is_dropped(
     assert vars(caplog.records[-1])["fields"]["outcome"] == "stuck"
     assert await relay.counted('relay_clients_dropped_total{reason="stuck"}') == 1
     assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+async def test_a_client_that_leaves_before_it_took_all_has_left(
+    start_relay: StartRelay, standin: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though the model had said it all."""
+    caplog.set_level("INFO", logger="relay")
+    relay = await start_relay(send_buffer=4096)
+    with asking_by_hand(relay, "!line=3000000"):
+        await (await standin.next_ask()).ended.wait()
+        (running_now,) = relay.app[STREAMS]._running
+        while running_now.outcome is None:
+            await asyncio.sleep(0.01)
+    await relay.idle()
+    assert vars(caplog.records[-1])["fields"]["outcome"] == "left"
+
+
+@contextmanager
+def asking_by_hand(relay: Relay, question: str) -> Iterator[None]:
+    """Ask, and read nothing."""
+    body = json.dumps(asking(question)).encode()
+    head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", relay.port))
+        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        yield
 
 
 async def test_when_the_relay_stops_whoever_waits_is_told(relay: Relay, standin: StandIn) -> None:
