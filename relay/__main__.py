@@ -2,7 +2,17 @@
 
 import sys
 
-from relay.cli.program import run
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    try:
+        # Here, so that Ctrl-C is taken well from the start: this takes a moment.
+        from relay.cli.program import run  # noqa: PLC0415
+
+        return run()
+    except KeyboardInterrupt:
+        return 130
+
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(main())

@@ -1,12 +1,13 @@
 """How an answer is shown: as it was sent, or laid out on a terminal while it arrives."""
 
 from abc import ABC, abstractmethod
-from threading import Lock
+from contextlib import suppress
+from threading import Event, RLock, Thread
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Literal, Self
 
 from markdown_it import MarkdownIt
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.segment import Segment
@@ -17,7 +18,7 @@ from relay.cli.escapes import visible
 from relay.cli.words import Words
 from relay.client import AnyEvent, Chunk, FinalEnd, Output, Reasoning, Thought
 
-_REDRAWS: Final = 8  # a second, at most
+_PAUSE: Final = 0.1  # seconds between two drawings, at least
 _ASIDE: Final = "dim"
 
 
@@ -127,25 +128,34 @@ class TerminalView(View):
     def __init__(self, words: Words, console: Console) -> None:
         super().__init__(words)
         self._console = console
-        self._lock = Lock()  # another thread draws
         self._blocks = Blocks()
         self._asides = ""  # the unfinished line of what is not the answer
-        self._printed = False
-        self._live = Live(self, console=console, refresh_per_second=_REDRAWS, transient=True)
+        self._before: Literal["", "answer", "aside"] = ""  # what was printed last
+        # Held by all that draws and changes: what is drawn must not change until it is on the terminal.
+        self._lock = RLock()
+        self._live = Live(self, console=console, auto_refresh=False, transient=True)
+        self._changed = Event()
+        self._over = Event()
+        self._drawing = Thread(target=self._draw, name="relay.cli", daemon=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw what is unfinished, its end if all of it does not fit."""
         width, height = console.size
-        with self._lock:
-            asides, text = self._asides[-width * height :], self._blocks.tail(width * height)
-        shown: RenderableType = Text(asides, style=_ASIDE) if asides else _Laid(text)
+        shown: RenderableType
+        if self._asides:
+            shown = Text(self._asides[-width * height :], style=_ASIDE)
+        else:
+            shown = _Laid(self._blocks.tail(width * height))
         lines = console.render_lines(shown, options.update(height=None), pad=False)
+        if lines and self._space(aside=bool(self._asides)):
+            lines.insert(0, [])
         for line in lines[-max(1, height - 2) :]:
             yield from line
             yield Segment.line()
 
     def __enter__(self) -> Self:
         self._live.start()
+        self._drawing.start()
         return self
 
     def __exit__(
@@ -154,57 +164,98 @@ class TerminalView(View):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._finish()
-        self._live.stop()
+        self._over.set()
+        self._changed.set()
+        self._drawing.join()
+        try:
+            self._end_block()
+            self._end_aside()
+        finally:
+            self._live.stop()
+
+    def _draw(self) -> None:
+        """Draw what changed, a few times a second at most."""
+        while not self._over.wait(_PAUSE):
+            self._changed.wait()
+            with self._lock:
+                self._changed.clear()
+                with suppress(OSError):  # the other thread meets it too, and tells
+                    self._live.refresh()
 
     def _answer(self, text: str) -> None:
-        self._end_aside()
         with self._lock:
-            finished = self._blocks.feed(visible(text))
-        for block in finished:
-            self._print(_Laid(block))
+            self._end_aside()
+            for block in self._blocks.feed(visible(text)):
+                self._print(_Laid(block))
+            self._changed.set()
 
     def _aside(self, text: str) -> None:
-        self._finish_block()
         with self._lock:
+            self._end_block()
             whole, _, self._asides = (self._asides + visible(text)).rpartition("\n")
-        if whole:
-            self._print(Text(whole, style=_ASIDE))
+            if whole:
+                self._print(Text(whole, style=_ASIDE))
+            self._changed.set()
 
     def _aside_line(self, text: str) -> None:
-        self._end_aside()
-        self._aside(text.rstrip("\n") + "\n")
-
-    def _finish(self) -> None:
-        self._finish_block()
-        self._end_aside()
-
-    def _finish_block(self) -> None:
         with self._lock:
-            rest = self._blocks.end()
+            self._end_aside()
+            self._aside(text.rstrip("\n") + "\n")
+
+    def _end_block(self) -> None:
+        rest = self._blocks.end()
         if rest.strip():
             self._print(_Laid(rest))
 
     def _end_aside(self) -> None:
-        with self._lock:
-            rest, self._asides = self._asides, ""
+        rest, self._asides = self._asides, ""
         if rest:
             self._print(Text(rest, style=_ASIDE))
 
+    def _space(self, *, aside: bool) -> bool:
+        """Whether an empty line comes before what is printed next."""
+        return bool(self._before) and not (aside and self._before == "aside")
+
     def _print(self, what: RenderableType) -> None:
-        if self._printed:
-            self._console.print()
-        self._printed = True
+        aside = isinstance(what, Text)
+        if self._space(aside=aside):
+            what = Group("", what)
+        self._before = "aside" if aside else "answer"
         self._console.print(what)
 
 
 class _Laid(Markdown):
-    """Markdown of which nothing is hidden: no HTML is left out, no link has its address behind it."""
+    """Markdown of which nothing is hidden: no HTML is left out, no link has its address behind it.
+
+    And none of it is blanks that fill lines up: they would be copied from the terminal.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__("", code_theme="ansi_dark", hyperlinks=False)
         parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
         self.parsed = parser.disable("reference").parse(text)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Lay it out, without empty lines around it."""
+        laid = super().__rich_console__(console, options)
+        segments = (segment for segment in laid if isinstance(segment, Segment))  # it yields no others
+        lines = [_trimmed(line) for line in Segment.split_lines(segments)]
+        while lines and not lines[0]:
+            del lines[0]
+        while lines and not lines[-1]:
+            del lines[-1]
+        for line in lines:
+            yield from line
+            yield Segment.line()
+
+
+def _trimmed(line: list[Segment]) -> list[Segment]:
+    kept = list(line)
+    while kept:
+        text, style, _ = kept.pop()
+        if text := text.rstrip():
+            return [*kept, Segment(text, style)]
+    return []
 
 
 def _name(content: dict[str, Any]) -> str:

@@ -297,18 +297,19 @@ class Stream:
             self._own.clear_dns_cache()
 
     async def _stop(self) -> None:
-        cancelled = False
+        interrupted: BaseException | None = None
         for _ in range(2):
             try:
                 async with asyncio.timeout(_STOPPING):
                     await self._delete()
                 break
-            except asyncio.CancelledError:
-                cancelled = True  # a loop that ends cancels what still runs, even this: once more
             except (aiohttp.ClientError, OSError):
                 break  # the relay is not there; it stops an answer that nobody reads by itself
-        if cancelled:
-            raise asyncio.CancelledError
+            except (asyncio.CancelledError, GeneratorExit) as error:
+                # A loop that ends interrupts what still runs, even the generator that is being closed.
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
     async def _delete(self) -> None:
         if self._id is None:  # the head is still to come: the same question has the same stream
