@@ -5,6 +5,7 @@ import itertools
 import re
 import signal
 import sys
+import textwrap
 import threading
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
@@ -401,6 +402,19 @@ async def test_a_session_of_the_caller_stays_open(relay: Relay) -> None:
             await heard(chaos.url, "!tokens=3", session=session)
         assert not session.closed
         assert chaos.seen == 1
+
+
+async def test_the_example_of_the_page_knows_when_it_is_stopped(relay: Relay, standin: StandIn) -> None:
+    """The last line of it counts on that."""
+    section = (ROOT / "docs" / "client.md").read_text().partition("\n## Stopping\n")[2]
+    found = re.search(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    assert found
+    source = found[1].replace('"http://localhost:5000"', repr(relay.url))
+    source = source.replace('"How do I reverse a list?"', "'!endless'")
+    program: dict[str, Any] = {"ask": ask}
+    exec("async def main():\n" + textwrap.indent(source, "    "), program)  # noqa: S102
+    await program["main"]()
+    assert await relay.counted('relay_streams_total{outcome="cancelled"}') == 1
 
 
 # --- without an event loop of one's own ---

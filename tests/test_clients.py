@@ -9,6 +9,7 @@ import pytest
 from relay.standin import StandIn
 from tests import openai_client
 from tests.clients import PATIENCE, Client, Curl
+from tests.python_clients import CommandLine, Example
 from tests.running import Relay
 
 CLIENTS: Final = [
@@ -19,6 +20,9 @@ CLIENTS: Final = [
     ),
     pytest.param(openai_client.PYTHON_PACKAGE, id="openai-python"),
     pytest.param(openai_client.NPM_PACKAGE, id="openai-npm", marks=openai_client.needs_npm),
+    pytest.param(Example("Asynchronously"), id="python"),
+    pytest.param(Example("Without asyncio"), id="python-sync"),
+    pytest.param(CommandLine(), id="command-line"),
 ]
 """Each kind of client once."""
 

@@ -41,6 +41,8 @@ def run(given: list[str] | None = None) -> int:
         request = arguments.read(given, os.environ, stdin, words)
         if request is None:
             return 0
+        if sys.stdout is None:  # closed
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         console = Console(highlight=False)
         view = choose(words, console, sys.stdout.buffer, notes, plain=request.plain)
         return _ask(request, view, partial(_say, notes), words)
