@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from relay import pages
 from relay.access import AccessRules
 from relay.errors import Code, RelayError
 from relay.refusals import SERVER, as_json, as_openai, new_id, of_http
@@ -19,7 +20,7 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 _STARTED: Final = web.RequestKey("started", bool)
 _ACCESS: Final = web.AppKey("access", AccessRules)
 
-_FREE: Final = ("/", "/healthz", "/readyz")
+_FREE: Final = pages.PATHS | {"/healthz", "/readyz"}
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 log = logging.getLogger(__name__)
