@@ -94,7 +94,7 @@ export class Markup {
    */
   #takeFence(line, text, pieces) {
     const found = (this.#fence ? CLOSING : OPENING).exec(line);
-    if (!found) return false;
+    if (!found || line.length > MOST_HELD) return false; // as it would be if it came piece by piece
     const indent = found[1].length;
     const ticks = found[2].length;
     if (this.#fence) {

@@ -64,6 +64,7 @@ async function run(turn, view) {
   const stream = new AnswerStream(turn.place, fields, authorization, (lost) => {
     view.connection(lost, TRIES);
     conversation.save(); // the stream's id, above all
+    status.look();
   });
   const mine = (running = { turn, view, stream });
   setBusy();
@@ -118,7 +119,7 @@ function over() {
 function stop() {
   if (!running) return;
   const { turn, view, stream } = running;
-  stream.stop().then(status.look.bind(status), () => announce("told.unstopped", true));
+  stream.stop().then(() => status.look(), () => announce("told.unstopped", true));
   hear(turn, view, { type: "final_end", reason: "cancelled" });
   announce("told.cancelled");
   over();
