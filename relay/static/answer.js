@@ -7,6 +7,9 @@ import { say } from "./words.js";
 
 /** Characters of one block, about: a piece more costs the layout of its block, and not of all the text. */
 const BLOCK = 2_000;
+/** Characters of a block within one line, and where it may end then. */
+const LONG = 8_000;
+const BREAK = /[\s\p{P}]/gu;
 /** Milliseconds after which text is shown where the page is not drawn, as in a tab behind others. */
 const UNDRAWN = 250;
 
@@ -37,27 +40,46 @@ export function button(className, word, onClick) {
 /** Text that grows, in blocks. Its root's textContent is what was appended, exactly. */
 class Blocks {
   #root;
+  #wraps;
   #size = 0;
   /** @type {HTMLElement | null} */
   block = null;
 
-  /** @param {HTMLElement} root */
-  constructor(root) {
+  /**
+   * @param {HTMLElement} root
+   * @param {boolean} wraps whether long lines are shown in several rows
+   */
+  constructor(root, wraps = true) {
     this.#root = root;
+    this.#wraps = wraps;
   }
 
   /** @param {string} text */
   append(text) {
     while (text) {
-      const cut = this.#size + text.length > BLOCK ? text.indexOf("\n", Math.max(0, BLOCK - this.#size)) : -1;
-      const part = cut < 0 ? text : text.slice(0, cut + 1);
-      text = text.slice(part.length);
-      const last = this.open().lastChild;
-      if (last instanceof Text) last.appendData(part);
-      else this.open().append(part);
+      const block = this.open();
+      const cut = this.#cut(text);
+      const part = text.slice(0, cut || text.length);
+      if (block.lastChild instanceof Text) block.lastChild.appendData(part);
+      else block.append(part);
       this.#size += part.length;
-      if (cut >= 0) this.block = null; // begun anew where a line begins, so that nobody sees it
+      if (cut) this.block = null;
+      text = text.slice(part.length);
     }
+  }
+
+  /**
+   * Where the block ends in this text; 0 if it does not. It ends where a line does, so that nobody sees
+   * it; within one that is very long, at a blank or a sign: of its hundred rows one is shorter then.
+   * @param {string} text
+   */
+  #cut(text) {
+    const line = text.indexOf("\n", Math.max(0, BLOCK - this.#size)) + 1;
+    const long = Math.max(0, LONG - this.#size);
+    if (!this.#wraps || text.length < long || (line && line <= long)) return line;
+    BREAK.lastIndex = long;
+    const found = BREAK.test(text) ? BREAK.lastIndex : 0;
+    return line && found ? Math.min(line, found) : line || found;
   }
 
   /** The block that is appended to. */
@@ -131,7 +153,7 @@ class AnswerText {
     const box = element("div", "code", bar, fence(piece.text), element("pre", "", code));
     box.dataset.indent = String(piece.indent ?? 0);
     this.#root.append(box);
-    this.#code = new Blocks(code);
+    this.#code = new Blocks(code, false);
   }
 
   /** @param {string} text */
