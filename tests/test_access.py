@@ -358,11 +358,3 @@ async def test_an_unknown_address_tells_nothing_without_a_key(start_relay: Start
     relay = await start_relay(relay_api_keys=KEY_ONE)
     async with relay.client.get("/nowhere") as response:
         assert response.status == 401
-
-
-async def test_the_front_page_is_reached_by_any_link(start_relay: StartRelay) -> None:
-    """A browser that follows one sends no key, and says that it comes from another site."""
-    relay = await start_relay(relay_api_keys=KEY_ONE)
-    sent = {"Host": "10.1.2.3", "Sec-Fetch-Site": "cross-site"}
-    async with relay.client.get("/", headers=sent) as response:
-        assert (response.status, (await response.json())["code"]) == (404, "not_found")

@@ -9,6 +9,7 @@ import pytest
 from relay.standin import StandIn
 from tests import openai_client
 from tests.clients import PATIENCE, Client, Curl
+from tests.page_client import NEEDS_CHROMIUM, WebPage
 from tests.python_clients import CommandLine, Example
 from tests.running import Relay
 
@@ -23,6 +24,7 @@ CLIENTS: Final = [
     pytest.param(Example("Asynchronously"), id="python"),
     pytest.param(Example("Without asyncio"), id="python-sync"),
     pytest.param(CommandLine(), id="command-line"),
+    pytest.param(WebPage(), id="page", marks=NEEDS_CHROMIUM),
 ]
 """Each kind of client once."""
 

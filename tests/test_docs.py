@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import NAMES, Settings
-from relay import completions, events, handlers
+from relay import completions, events, handlers, pages
 from relay.errors import TABLE
 from relay.loadtest.arguments import parser
 from relay.loadtest.thresholds import METRICS
@@ -150,7 +150,7 @@ def test_the_load_test_page_has_every_option_and_metric() -> None:
 
 def test_the_protocol_has_every_address() -> None:
     """No route is a secret."""
-    for route in (*handlers.routes, *completions.routes):
+    for route in (*handlers.routes, *completions.routes, *pages.routes):
         assert f"{route.method} {route.path}" in PROTOCOL
 
 
@@ -158,7 +158,8 @@ def test_the_architecture_names_every_file() -> None:
     """And no file that is not there."""
     named = set(re.findall(r"`(relay/[a-z_/]+(?:\.py)?)", ARCHITECTURE))
     there = {f"relay/{path.name}" for path in (ROOT / "relay").glob("*.py") if path.stem != "__init__"}
-    assert named == there | {"relay/cli/", "relay/client/", "relay/loadtest/", "relay/standin/"}
+    folders = {f"relay/{name}/" for name in ("cli", "client", "loadtest", "standin", "static")}
+    assert named == there | folders
 
 
 def test_imports_go_down_the_floors_only() -> None:
