@@ -1,7 +1,8 @@
 """An AnythingLLM without a model: the demo, the tests and the load tests run against it.
 
 It speaks AnythingLLM 1.16's HTTP, byte for byte where a client can tell, and answers at once and
-always the same. It knows no relay: nothing here imports the rest of the package.
+always the same: with a text of its own, or, to Python in a question, with what a linter says to it.
+The code is read, never run. It knows no relay: nothing here imports the rest of the package.
 
     async with StandIn() as standin:
         ...  # ask standin.url for the workspace "demo" with the key "stand-in-key"

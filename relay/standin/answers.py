@@ -1,15 +1,17 @@
 """What the stand-in says."""
 
+import asyncio
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from relay.standin.orders import Orders
+from relay.standin.review import may_hold_code, review
 
 ANSWER: Final = """\
 **This is the stand-in, not a model.** Whatever you ask, it answers with this text, so that you \
-can see how an answer streams.
+can see how an answer streams. (Only to Python it has something to say: give it a piece with a fault.)
 
 ```python
 def greet(name: str) -> str:
@@ -40,7 +42,7 @@ _FAILURES: Final[Mapping[int, str]] = {
 
 # A token as models cut it: a word or a sign with the blanks before it.
 _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
-_ANSWER_TOKENS: Final = tuple(_TOKEN.findall(ANSWER))
+_ANSWER_TOKENS: Final = tuple(_TOKEN.findall(ANSWER))  # cut once: load tests ask for it
 # No piece may depend on chance, and their borders should fall everywhere.
 _ECHO_SIZES: Final = (3, 1, 7, 2, 5, 4, 6)
 
@@ -48,6 +50,11 @@ _ECHO_SIZES: Final = (3, 1, 7, 2, 5, 4, 6)
 def failure(status: int) -> str:
     """What a provider says when it fails with this status."""
     return f"{status} {_FAILURES.get(status, 'The provider failed.')}"
+
+
+def cut(text: str) -> Iterable[str]:
+    """A text token by token, as models cut it."""
+    return (found[0] for found in _TOKEN.finditer(text))
 
 
 def counted(number: int) -> Iterable[str]:
@@ -106,9 +113,14 @@ TEXTS: Final[Mapping[str, Callable[[Orders, Sequence[str]], Iterable[str]]]] = {
 }
 
 
-def tokens(orders: Orders, earlier: Sequence[str]) -> Iterable[str]:
-    """The answer a question has ordered, or the ordinary one, token by token."""
+async def tokens(question: str, orders: Orders, earlier: Sequence[str]) -> Iterable[str]:
+    """The answer a question has ordered, what there is to say to its code, or the ordinary one.
+
+    Token by token. The linter has a thread of its own: it may take a second.
+    """
     for word in orders:
         if word in TEXTS:
             return TEXTS[word](orders, earlier)
+    if may_hold_code(question) and (said := await asyncio.to_thread(review, question)):
+        return cut(said)
     return _ANSWER_TOKENS

@@ -73,8 +73,9 @@ class Chats:
 
     async def _obey(self, request: web.Request, ask: Ask, message: str) -> web.StreamResponse:
         orders = parse(message)
-        tokens = answers.tokens(orders, self._histories.earlier(session(ask)))
+        earlier = self._histories.earlier(session(ask))
         self._histories.add(session(ask), message)
+        tokens = await answers.tokens(message, orders, earlier)
         sources = answers.sources(orders.number("sources", 4) if "sources" in orders else 0)
         await asyncio.sleep(orders.seconds("late", 0.0))
         if page := pages.instead(orders):
