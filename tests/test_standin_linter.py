@@ -58,6 +58,7 @@ def mended_in(said: str) -> str | None:
         ("f([1, 2)", "Close the `[` first", "f([1, 2])"),
         ("x = (1, 2]", "does not match", "x = (1, 2)"),
         ('print("hello)', "End the string", 'print("hello")'),
+        ('x = "smile :)', "End the string", 'x = "smile :)"'),
         ("x = 'abc", "unterminated string literal", "x = 'abc'"),
         ('print(f"hi {x})', "unterminated", 'print(f"hi {x}")'),
         ("print('It's fine')", "apostrophe", 'print("It\'s fine")'),
