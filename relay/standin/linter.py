@@ -36,7 +36,7 @@ class Fault(NamedTuple):
     column: int = 0
     end_line: int = 0
     end_column: int = 0
-    kind: str = "SyntaxError"
+    indentation: bool = False  # whether it is one of that
 
 
 class Unreadable(Exception):
@@ -95,7 +95,7 @@ def _fault(error: SyntaxError) -> Fault:
         error.offset or 0,
         error.end_lineno or 0,
         error.end_offset or 0,
-        type(error).__name__,
+        isinstance(error, IndentationError),
     )
 
 

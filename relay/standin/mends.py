@@ -1,5 +1,6 @@
 """How a syntax error is mended, where one way alone is likely: tried, and read by Python again."""
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -83,32 +84,42 @@ class _Place:
 
 
 def mend(code: str, fault: Fault) -> Mend | None:
-    """Return the first likely change after which Python reads on beyond the fault."""
-    if max(map(len, code.split("\n"))) > _WIDEST:
+    """Return the likeliest change after which Python reads on: past the line, or at least in it."""
+    if not fault.line or max(map(len, code.split("\n"))) > _WIDEST:
         return None
     left = _MOST_READ
+    second_best = None
+    for tried in _tries(code, fault):
+        left -= len(tried.code)
+        if left < 0:
+            break
+        line, column = _reach(tried.code)
+        if line > max(fault.line, tried.number):
+            return tried
+        # In its line a change of indentation shows nothing, and of the others the first is likeliest.
+        if (
+            second_best is None
+            and line == fault.line
+            and column > fault.column
+            and not fault.indentation
+        ):
+            second_best = tried
+    return second_best
+
+
+def _tries(code: str, fault: Fault) -> Iterator[Mend]:
     for pattern, rule in _RULES:
-        found = re.search(pattern, fault.message)
-        if found is None or not fault.line:
-            continue
-        for tried in rule(_Place(code, fault, found)):
-            left -= len(tried.code)
-            if left < 0:
-                return None
-            if tried.code != code and _reads_on(tried.code, fault):
-                return tried
-    return None
+        if found := re.search(pattern, fault.message):
+            yield from rule(_Place(code, fault, found))
 
 
-def _reads_on(code: str, before: Fault) -> bool:
+def _reach(code: str) -> tuple[float, float]:
+    """Return how far Python can read: line and column."""
     try:
         parse(code)
     except Unreadable as error:
-        after = error.fault
-        if before.kind != "SyntaxError":  # of a line's indentation
-            return after.line > before.line
-        return (after.line, after.column) > (before.line, before.column)
-    return True
+        return error.fault.line, error.fault.column
+    return math.inf, 0
 
 
 def _masked(line: str) -> str:
