@@ -94,7 +94,7 @@ async def _serve(settings: Settings) -> int:
 
     def ready(url: str) -> None:
         print(f"AnythingLLM  {settings.anythingllm_base_url}, {settings.anythingllm_workspace_slug}")
-        print(f"Relay        {url}  (Ctrl-C stops it)")
+        print(f"Relay        {url}  (open it in a browser, or ask it as below; Ctrl-C stops it)")
         print(f"Try it       {_command(url, settings)}", flush=True)
 
     app = create_app(settings)

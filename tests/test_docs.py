@@ -27,10 +27,17 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 PYTHON = ".venv/bin/python "
 
 
+def blocks(language: str) -> list[str]:
+    """All blocks of this language in the README."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", README, re.DOTALL | re.MULTILINE)
+    return [block for _, block in found]
+
+
 def commands(language: str) -> list[str]:
-    """The lines of all blocks of this language in the README."""
-    blocks = re.findall(rf"^( *)```{language}\n(.*?)^\1```", README, re.DOTALL | re.MULTILINE)
-    return [line.strip() for _, block in blocks for line in block.splitlines()]
+    """Their lines, but of those that only a shell can run."""
+    return [
+        line.strip() for block in blocks(language) if "|" not in block for line in block.splitlines()
+    ]
 
 
 def rows(text: str, heading: str) -> list[str]:
@@ -41,13 +48,14 @@ def rows(text: str, heading: str) -> list[str]:
     return [name for first in firsts for name in re.findall(r"`([^`]+)`", first)]
 
 
-async def run(standin: StandIn, folder: Path, *command: str) -> asyncio.subprocess.Process:
+async def run(standin: StandIn, relay: Relay, folder: Path, *command: str) -> asyncio.subprocess.Process:
     """Start a command in a folder without a `.env`, in front of the stand-in."""
     theirs = {
         "ANYTHINGLLM_BASE_URL": standin.url,
         "ANYTHINGLLM_API_KEY": KEY,
         "ANYTHINGLLM_WORKSPACE_SLUG": WORKSPACE,
         "RELAY_PORT": "0",
+        "ASK_RELAY_URL": relay.url,
         "PYTHONPATH": str(ROOT),
     }
     return await asyncio.create_subprocess_exec(
@@ -80,7 +88,7 @@ async def test_the_curl_commands_work(
 ) -> None:
     """As they stand there, at another port."""
     words = [word.replace("localhost:5000", f"127.0.0.1:{relay.port}") for word in shlex.split(command)]
-    process = await run(standin, tmp_path, *words, "--silent", "--show-error", "--fail-with-body")
+    process = await run(standin, relay, tmp_path, *words, "--silent", "--show-error", "--fail-with-body")
     output, _ = await process.communicate()
     assert process.returncode == 0, output
     if "/stream-ask" in command:
@@ -96,7 +104,7 @@ async def test_the_python_commands_work(
     """Each ends well; the relay itself when it is told to."""
     command = command.replace("localhost:5000", f"127.0.0.1:{relay.port}")
     words = [word.replace("run.py", str(ROOT / "run.py")) for word in shlex.split(command)[1:]]
-    process = await run(standin, tmp_path, sys.executable, *words)
+    process = await run(standin, relay, tmp_path, sys.executable, *words)
     assert process.stdout is not None
     output = b""
     async for line in process.stdout:
@@ -104,6 +112,16 @@ async def test_the_python_commands_work(
         if line.startswith(b"Try it"):
             process.terminate()
     assert await process.wait() == 0 or sys.platform == "win32", output  # which knows no SIGTERM
+
+
+@pytest.mark.parametrize("block", [one for one in blocks("sh") if "|" in one])
+async def test_the_pipes_work(relay: Relay, standin: StandIn, tmp_path: Path, block: str) -> None:
+    """A program that fails is mended."""
+    script = block.replace(PYTHON, f"{sys.executable} ")
+    process = await run(standin, relay, tmp_path, "sh", "-e", "-c", script)
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output
+    assert b"for i in range(3):" in output
 
 
 def test_the_transcript_shows_what_the_relay_sends() -> None:
