@@ -466,24 +466,34 @@ async def test_what_is_no_longer_held_is_told(start_relay: StartRelay, open_page
 
 
 async def test_a_reload_in_mid_answer_loses_and_repeats_nothing(
-    relay: Relay, standin: StandIn, open_page: OpenPage
+    start_relay: StartRelay, standin: StandIn, open_page: OpenPage
 ) -> None:
-    """The conversation is there again, and the answer goes on."""
+    """The conversation is there again, and the answer goes on whose beginning is no longer held."""
+    relay = await start_relay(relay_resume_bytes=16384)
     user = await open_page(relay.url)
     await user.ask(f"!echo {CODE}")
     await user.ended()
-    await user.ask("!tokens=100 !slow=0.02")
-    for number in (10, 50):
+    await user.ask("!tokens=500 !slow=0.01")
+    for number in (10, 350):
         await user.shows(f"tok{number} ")
         await user.page.reload()
-    assert await user.ended() == counted(100)
+    assert await user.ended() == counted(500)
+    assert await user.error() == ""
     assert len(standin.asks) == 2
     assert await user.page.locator(".answer").first.evaluate("e => e.textContent") == CODE
     await user.page.reload()
-    assert await user.ended() == counted(100)
+    assert await user.ended() == counted(500)
     await expect(user.page.locator(".turn")).to_have_count(2)
     await user.ask("!history")
     assert "!echo Before" in await user.ended()
+
+
+async def test_text_arrives_in_a_tab_that_is_not_drawn(relay: Relay, open_page: OpenPage) -> None:
+    """Behind other tabs no frame is ever due."""
+    user = await open_page(relay.url)
+    await user.script("() => { window.requestAnimationFrame = () => 1; }")
+    await user.ask("!tokens=6 !pause=3600")
+    await user.shows("tok3")
 
 
 async def test_another_tab_is_another_conversation(relay: Relay, open_page: OpenPage) -> None:

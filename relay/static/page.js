@@ -291,8 +291,7 @@ find("language").addEventListener("click", switchLanguage);
 document.addEventListener("keydown", onKey);
 document.addEventListener("click", onClick);
 document.addEventListener("scroll", noteScroll, { passive: true });
-document.addEventListener("visibilitychange", () => conversation.save());
-addEventListener("pagehide", () => conversation.save());
+document.addEventListener("visibilitychange", () => conversation.save()); // a page that goes is hidden first
 history.scrollRestoration = "manual";
 
 for (const turn of conversation.turns) {

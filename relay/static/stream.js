@@ -72,7 +72,7 @@ export class AnswerStream {
   }
 
   /**
-   * All events, those of one read together, each once. Ends after final_end, or when it was stopped.
+   * All events, those of one read together. Ends after final_end, or when it was stopped.
    * Throws Refusal.
    * @returns {AsyncGenerator<Told[]>}
    */
@@ -128,8 +128,10 @@ export class AnswerStream {
         quiet.within(SILENCE);
         const { done, value } = await reader.read();
         if (done) return;
-        const events = this.#fresh(decoder.feed(value));
-        if (events.length) yield events;
+        const events = decoder.feed(value);
+        if (!events.length) continue;
+        this.#place.after = Number(events.at(-1)?.id);
+        yield events.map(({ data }) => JSON.parse(data));
       }
     } finally {
       quiet.end(); // and the connection with it
@@ -173,22 +175,6 @@ export class AnswerStream {
       }
       await pause(FIRST_WAIT * tried);
     }
-  }
-
-  /**
-   * The data of the events that did not come before.
-   * @param {import("./sse.js").ServerSentEvent[]} events
-   * @returns {Told[]}
-   */
-  #fresh(events) {
-    const fresh = [];
-    for (const event of events) {
-      const number = Number(event.id);
-      if (number <= this.#place.after) continue;
-      this.#place.after = number;
-      fresh.push(JSON.parse(event.data));
-    }
-    return fresh;
   }
 
   #renewed() {
