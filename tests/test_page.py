@@ -414,6 +414,22 @@ async def test_a_lost_connection_loses_and_repeats_nothing(
         assert line.seen > 3
 
 
+async def test_a_question_whose_head_was_lost_is_asked_once(
+    relay: Relay, standin: StandIn, open_page: OpenPage
+) -> None:
+    """The model answers already when the connection breaks, and nobody knows the stream's id."""
+    async with Chaos(relay.port) as line:
+        user = await open_page(line.url)
+        await expect(user.page.locator("#status")).to_contain_text("ready")
+        line.delay = 5
+        await user.ask("!tokens=50")
+        await standin.next_ask()
+        line.delay = 0
+        line.end("reset")
+        assert await user.ended() == counted(50)
+        assert len(standin.asks) == 1
+
+
 async def test_a_connection_that_stays_lost_is_told_and_given_up(
     relay: Relay, open_page: OpenPage
 ) -> None:
