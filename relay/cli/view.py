@@ -19,6 +19,7 @@ from relay.cli.words import Words
 from relay.client import AnyEvent, Chunk, FinalEnd, Output, Reasoning, Thought
 
 _PAUSE: Final = 0.1  # seconds between two drawings, at least
+_PATIENCE: Final = 1.0  # seconds for a drawing that is under way
 _ASIDE: Final = "dim"
 
 
@@ -134,7 +135,7 @@ class TerminalView(View):
         # Held by all that draws and changes: what is drawn must not change until it is on the terminal.
         self._lock = RLock()
         self._live = Live(self, console=console, auto_refresh=False, transient=True)
-        self._changed = Event()
+        self._changed = False
         self._over = Event()
         self._drawing = Thread(target=self._draw, name="relay.cli", daemon=True)
 
@@ -165,8 +166,7 @@ class TerminalView(View):
         traceback: TracebackType | None,
     ) -> None:
         self._over.set()
-        self._changed.set()
-        self._drawing.join()
+        self._drawing.join(_PATIENCE)
         try:
             self._end_block()
             self._end_aside()
@@ -176,10 +176,9 @@ class TerminalView(View):
     def _draw(self) -> None:
         """Draw what changed, a few times a second at most."""
         while not self._over.wait(_PAUSE):
-            self._changed.wait()
-            with self._lock:
-                self._changed.clear()
-                with suppress(OSError):  # the other thread meets it too, and tells
+            with self._lock, suppress(OSError):  # the other thread meets it too, and tells
+                if self._changed:
+                    self._changed = False
                     self._live.refresh()
 
     def _answer(self, text: str) -> None:
@@ -187,7 +186,7 @@ class TerminalView(View):
             self._end_aside()
             for block in self._blocks.feed(visible(text)):
                 self._print(_Laid(block))
-            self._changed.set()
+            self._changed = True
 
     def _aside(self, text: str) -> None:
         with self._lock:
@@ -195,7 +194,7 @@ class TerminalView(View):
             whole, _, self._asides = (self._asides + visible(text)).rpartition("\n")
             if whole:
                 self._print(Text(whole, style=_ASIDE))
-            self._changed.set()
+            self._changed = True
 
     def _aside_line(self, text: str) -> None:
         with self._lock:

@@ -3,11 +3,12 @@
 import asyncio
 import atexit
 import sys
-from collections.abc import Callable, Coroutine, Generator, Iterator
-from concurrent.futures import Future, wait
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import ExitStack, suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Final, TypeVar, Unpack
+from typing import Any, Final, NoReturn, Self, TypeVar, Unpack
 
 from relay.client.decoding import AnyEvent
 from relay.client.stream import Options, Stream
@@ -31,39 +32,71 @@ def ask_sync(
     """
     stream = Stream(url, question, **options)
     with ExitStack() as stack:
-        run = stack.enter_context(_loop_in_a_thread())
-        stack.callback(lambda: run(stream.leave()))
+        loop = stack.enter_context(_Loop())
+        stack.callback(loop.run, stream.leave)
         atexit.register(stack.close)  # for a generator that is held, and never closed
         stack.callback(atexit.unregister, stack.close)
-        while events := run(stream.read()):
+        while events := loop.run(stream.read):
             yield from events
 
 
-@contextmanager
-def _loop_in_a_thread() -> Iterator[Callable[[Coroutine[Any, Any, _T]], _T]]:
-    """Give a function that runs a coroutine there and waits for it."""
-    started: Future[asyncio.AbstractEventLoop] = Future()
-    over = asyncio.Event()
+class _Loop:
+    """An event loop in a thread of its own; a context.
 
-    async def until_over() -> None:
-        started.set_result(asyncio.get_running_loop())
-        await over.wait()
+    The caller may be interrupted anywhere, by Ctrl-C for one. So it shares no lock with the thread that
+    an interruption could leave locked (threading.Condition and what is made of it, concurrent.futures
+    too): the two speak through SimpleQueue and call_soon_threadsafe only.
+    """
 
-    def run(what: Coroutine[Any, Any, _T]) -> _T:
-        future = asyncio.run_coroutine_threadsafe(what, loop)
+    def __init__(self) -> None:
+        self._started: SimpleQueue[asyncio.AbstractEventLoop] = SimpleQueue()
+        self._over = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._thread = Thread(target=asyncio.run, args=(self._main(),), name="relay.client", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._loop = self._started.get()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join()
+
+    def run(self, what: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Run a coroutine there and wait for it, one at a time."""
+        results: SimpleQueue[Callable[[], _T]] = SimpleQueue()
+        self._loop.call_soon_threadsafe(self._begin, what, results)
         try:
             while True:
-                done, _ = wait([future], _WAKE)
-                if done:
-                    return future.result()
-        finally:
-            future.cancel()
+                with suppress(Empty):
+                    return results.get(timeout=_WAKE)()
+        except BaseException:
+            self._loop.call_soon_threadsafe(self._interrupt)
+            raise
 
-    thread = Thread(target=asyncio.run, args=(until_over(),), name="relay.client", daemon=True)
-    thread.start()
-    loop = started.result()
-    try:
-        yield run
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join()
+    async def _main(self) -> None:
+        self._started.put(asyncio.get_running_loop())
+        await self._over.wait()
+        self._task = None
+
+    def _begin(
+        self, what: Callable[[], Coroutine[Any, Any, _T]], results: SimpleQueue[Callable[[], _T]]
+    ) -> None:
+        async def run() -> None:
+            try:
+                value = await what()
+            except BaseException as error:  # cancelled or failed: who waits for it is told
+                results.put(partial(_raise, error))
+            else:
+                results.put(lambda: value)
+
+        self._task = asyncio.create_task(run())
+
+    def _interrupt(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
