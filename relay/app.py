@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from config.settings import Settings
-from relay import completions, handlers, middlewares, pages
+from relay import completions, handlers, middlewares, openapi, pages
 from relay.access import AccessRules
 from relay.clock import Clock
 from relay.frames import GRACE, Limits
@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> web.Application:
     app.add_routes(handlers.routes)
     app.add_routes(completions.routes)
     app.add_routes(pages.routes)
+    app.add_routes(openapi.routes)
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
         async with create_upstream(settings) as app[handlers.UPSTREAM]:

@@ -20,7 +20,7 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 _STARTED: Final = web.RequestKey("started", bool)
 _ACCESS: Final = web.AppKey("access", AccessRules)
 
-_FREE: Final = pages.PATHS | {"/healthz", "/readyz"}
+_FREE: Final = pages.PATHS | {"/healthz", "/readyz", "/openapi.json"}
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 log = logging.getLogger(__name__)

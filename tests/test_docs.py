@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import NAMES, Settings
-from relay import completions, events, handlers, pages
+from relay import completions, events, handlers, openapi, pages
 from relay.errors import TABLE
 from relay.loadtest.arguments import parser
 from relay.loadtest.thresholds import METRICS
@@ -168,7 +168,7 @@ def test_the_load_test_page_has_every_option_and_metric() -> None:
 
 def test_the_protocol_has_every_address() -> None:
     """No route is a secret."""
-    for route in (*handlers.routes, *completions.routes, *pages.routes):
+    for route in (*handlers.routes, *completions.routes, *pages.routes, *openapi.routes):
         assert f"{route.method} {route.path}" in PROTOCOL
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests import recorded
+from tests import described, recorded
 from tests.cuts import at_random, pieces
 from tests.running import Heard, Listening
 
@@ -150,6 +150,8 @@ async def test_every_recorded_case_in_every_cutting(relay: str, name: str) -> No
     """The client hears the same bytes however the upstream's were cut, and they mean what was said."""
     answers = await asyncio.gather(*[ask(relay, f"{name} {cutting}") for cutting in CUTTINGS])
     meant = recorded.meaning(name)
+    for told in answers[0][0]:
+        described.check_event(told.name, told.data)
     for heard, raw in answers:
         assert heard.text == meant.text
         assert without_silence(raw) == without_silence(answers[0][1])
