@@ -575,6 +575,18 @@ async def test_the_status_line_tells_of_anythingllm(
     await expect(status).to_contain_text("AnythingLLM cannot be reached.")
 
 
+async def test_a_proxy_may_keep_health_to_itself(relay: Relay, open_page: OpenPage) -> None:
+    """As those of deploy/ do; the page says no more than it knows."""
+    user = await open_page(relay.url)
+    for path in ("readyz", "metrics"):
+        await user.page.context.route(
+            f"**/{path}", lambda route: route.fulfill(status=404, body="<html>")
+        )
+    await user.page.reload()
+    await expect(user.page.locator("#status .ready")).to_have_text("Connected to the relay")
+    await expect(user.page.locator("#status .active")).to_be_hidden()
+
+
 async def test_it_speaks_chinese_and_remembers_the_choice(relay: Relay, open_page: OpenPage) -> None:
     """By the browser's language; the switch changes what is there already, and outlives the tab."""
     user = await open_page(relay.url, locale="zh-CN")

@@ -86,7 +86,7 @@ class Blocks {
   open() {
     if (!this.block) {
       this.block = element("div", "block");
-      this.block.dir = "auto";
+      if (this.#wraps) this.block.dir = "auto";
       this.#root.append(this.block);
       this.#size = 0;
     }
