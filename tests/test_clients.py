@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from relay.standin import StandIn
-from tests import openai_client
+from tests import document_clients, openai_client
 from tests.clients import PATIENCE, Client, Curl
 from tests.page_client import NEEDS_CHROMIUM, WebPage
 from tests.python_clients import CommandLine, Example
@@ -25,6 +25,10 @@ CLIENTS: Final = [
     pytest.param(Example("Without asyncio"), id="python-sync"),
     pytest.param(CommandLine(), id="command-line"),
     pytest.param(WebPage(), id="page", marks=NEEDS_CHROMIUM),
+    *(
+        pytest.param(one, id=one.file, marks=pytest.mark.skipif(bool(one.missing), reason=one.missing))
+        for one in document_clients.ALL
+    ),
 ]
 """Each kind of client once."""
 
