@@ -76,6 +76,15 @@ async def test_nobody_there_is_words_and_a_status(client: Written) -> None:
     assert " at " not in err.replace(" at line", "")
 
 
+async def test_without_a_question_it_says_how_to_ask(client: Written) -> None:
+    """No traceback."""
+    status, out, err = await result(client, "http://127.0.0.1:1")
+    assert status
+    assert out == ""
+    assert re.search(r"usage: (node )?ask\.\w+ URL QUESTION", err)
+    assert "Traceback" not in err
+
+
 @asynccontextmanager
 async def saying(*pieces: bytes) -> AsyncIterator[str]:
     """A server that answers every question with these bytes, and then is gone."""
