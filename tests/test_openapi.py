@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
 import pytest
@@ -61,6 +62,13 @@ def test_it_has_every_route_and_no_other() -> None:
         if route.resource is not None
     }
     assert set(described.operations()) == routes
+
+
+def test_the_protocol_has_every_route_too() -> None:
+    """What programs are told, people are told."""
+    protocol = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
+    for method, path in described.operations():
+        assert f"{method} {path}" in protocol
 
 
 def test_the_fields_of_a_question_are_those_of_the_code() -> None:
