@@ -52,6 +52,8 @@ def mended_in(said: str) -> str | None:
         ('print("a"\nx = 1', "'(' was never closed", 'print("a")\nx = 1'),
         ("x = [1, 2\ny = f(3", "`]`", "x = [1, 2]\ny = f(3)"),
         ("f(\n    1,\n    2\nx = 3", "'(' was never closed", "f(\n    1,\n    2)\nx = 3"),
+        ("x = f(g([1, 2", "`]`", "x = f(g([1, 2]))"),
+        ("f(g(\n    1\nx = 2", "was never closed", "f(g(\n    1))\nx = 2"),
         ("def f(x:\n    return x", "`)`", "def f(x):\n    return x"),
         ("if (x == 3:\n    pass", "`)`", "if (x == 3):\n    pass"),
         ('print("a"))', "unmatched ')'", 'print("a")'),

@@ -1,6 +1,5 @@
 """How a syntax error is mended, where one way alone is likely: tried, and read by Python again."""
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -11,6 +10,7 @@ _MOST_READ: Final = 2**20  # characters in all tries: about a second
 
 _WIDEST: Final = 1000  # characters of a line: nobody mends longer ones by looking
 
+_NEVER_CLOSED: Final = "was never closed"
 _CLOSERS: Final = {"(": ")", "[": "]", "{": "}"}
 _BLOCK: Final = re.compile(
     r"\s*(?:async\s+)?(?:def|class|if|elif|else|for|while|with|try|except|finally|match|case)\b"
@@ -93,16 +93,10 @@ def mend(code: str, fault: Fault) -> Mend | None:
         left -= len(tried.code)
         if left < 0:
             break
-        line, column = _reach(tried.code)
-        if line > max(fault.line, tried.number):
+        after = _fault(tried.code)
+        if after is None or after.line > max(fault.line, tried.number):
             return tried
-        # In its line a change of indentation shows nothing, and of the others the first is likeliest.
-        if (
-            second_best is None
-            and line == fault.line
-            and column > fault.column
-            and not fault.indentation
-        ):
+        if second_best is None and _is_further(after, fault):  # the first is the likeliest
             second_best = tried
     return second_best
 
@@ -113,13 +107,22 @@ def _tries(code: str, fault: Fault) -> Iterator[Mend]:
             yield from rule(_Place(code, fault, found))
 
 
-def _reach(code: str) -> tuple[float, float]:
-    """Return how far Python can read: line and column."""
+def _fault(code: str) -> Fault | None:
     try:
         parse(code)
     except Unreadable as error:
-        return error.fault.line, error.fault.column
-    return math.inf, 0
+        return error.fault
+    return None
+
+
+def _is_further(fault: Fault, before: Fault) -> bool:
+    """Whether Python came further, if only in the line."""
+    here, there = (fault.line, fault.column), (before.line, before.column)
+    if _NEVER_CLOSED in fault.message and _NEVER_CLOSED in before.message:
+        return here != there  # the innermost is told first: the next one begins before it
+    if before.indentation:  # in its line a change of that shows nothing
+        return fault.line > before.line
+    return here > there
 
 
 def _masked(line: str) -> str:
