@@ -19,6 +19,7 @@ from relay.frames import Format, SourceDetail
 from relay.handlers import STREAMS
 from relay.question import Mode, Policy, Question
 from relay.reasoning import Handling
+from relay.sse import Decoder
 from tests import described
 from tests.conftest import StartRelay
 from tests.described import DOCUMENT, SCHEMAS
@@ -35,7 +36,9 @@ BEARER: Final = {"Authorization": f"Bearer {KEY}"}
 def codes(described_: dict[str, Any]) -> set[str]:
     """The codes that a refusal of this kind may have; none for what is no refusal."""
     content = described.resolved(described_).get("content", {}).get("application/json", {})
-    found: list[str] = content.get("schema", {}).get("properties", {}).get("code", {}).get("enum", [])
+    told = content.get("schema", {}).get("properties", {})
+    told = told.get("error", {}).get("properties", told)  # one level deeper in OpenAI's format
+    found: list[str] = told.get("code", {}).get("enum", [])
     return set(found)
 
 
@@ -146,6 +149,10 @@ def test_the_schema_of_a_question_refuses_what_the_code_refuses(fields: dict[str
     assert described.validator(schema).is_valid(fields) is not refused
 
 
+# Of one key, and of an answer in one piece.
+OTHER_STATUSES: Final = {("429", "too_many_streams"), ("502", "too_large")}
+
+
 def test_the_codes_are_those_of_the_code() -> None:
     """Of refusals with their statuses, and of errors."""
     at_health = codes(RESPONSES["NotReady"]) & UPSTREAM
@@ -158,10 +165,7 @@ def test_the_codes_are_those_of_the_code() -> None:
         for status, response in operation["responses"].items():
             for code in codes(response) - UPSTREAM:
                 told.add(code)
-                assert int(status) == TABLE[Code(code)].status or (status, code) == (
-                    "429",
-                    "too_many_streams",
-                )
+                assert int(status) == TABLE[Code(code)].status or (status, code) in OTHER_STATUSES
     assert told == refusals
 
 
@@ -229,12 +233,66 @@ async def test_a_stopped_stream_is_as_described(relay: Relay) -> None:
         described.check_answer(responses["204"], response.headers, await response.read())
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
-async def test_what_is_no_answer_is_as_described(relay: Relay, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/healthz", "/healthz"),
+        ("/readyz", "/readyz"),
+        ("/metrics", "/metrics"),
+        ("/openapi.json", "/openapi.json"),
+        ("/", "/"),
+        ("/static/{name}", "/static/page.js"),
+        ("/static/{name}", "/static/page.css"),
+        ("/v1/models", "/v1/models"),
+        ("/v1/models/{id}", "/v1/models/demo"),
+    ],
+)
+async def test_what_is_no_answer_is_as_described(relay: Relay, path: str, asked: str) -> None:
     """Status, headers, kind and body."""
-    async with relay.client.get(path) as response:
+    async with relay.client.get(asked) as response:
+        assert response.status == 200
         operation = described.operations()["GET", path]
         described.check_answer(operation["responses"]["200"], response.headers, await response.read())
+
+
+async def test_a_page_that_is_unchanged_is_as_described(relay: Relay) -> None:
+    """304, without a body."""
+    async with relay.client.get("/") as response:
+        tag = response.headers["ETag"]
+    status, headers, told = await sent(relay, "GET", "/", headers={"If-None-Match": tag})
+    described.check_answer(described.operations()["GET", "/"]["responses"][str(status)], headers, told)
+    assert (status, told) == (304, b"")
+
+
+MESSAGES: Final = [{"role": "user", "content": "!reason"}]
+COMPLETE: Final = ("POST", "/v1/chat/completions")
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])
+async def test_completions_are_as_described(relay: Relay, options: dict[str, Any]) -> None:
+    """In chunks and in one piece."""
+    asked = {"messages": MESSAGES, "model": "demo", **options}
+    described.check({"$ref": "#/components/schemas/CompletionRequest"}, asked)
+    response = described.operations()[COMPLETE]["responses"]["200"]
+    _, headers, told = await sent(relay, *COMPLETE, json=asked)
+    described.check_answer(response, headers, told)
+    _, headers, told = await sent(relay, *COMPLETE, json={**asked, "stream": True})
+    described.check_answer(response, headers, b"")
+    *chunks, done = [event.data for event in Decoder().feed(told)]
+    assert done == "[DONE]"
+    for chunk in chunks:
+        described.check({"$ref": "#/components/schemas/CompletionChunk"}, json.loads(chunk))
+
+
+async def test_a_completion_that_fails_is_as_described(relay: Relay) -> None:
+    """In one piece with a status, in chunks as the last event."""
+    asked = {"messages": [{"role": "user", "content": "!abort=500"}]}
+    status, headers, told = await sent(relay, *COMPLETE, json=asked)
+    assert status == 502
+    described.check_answer(described.operations()[COMPLETE]["responses"]["502"], headers, told)
+    _, _, told = await sent(relay, *COMPLETE, json={**asked, "stream": True})
+    last = Decoder().feed(told)[-1]
+    described.check({"$ref": "#/components/schemas/OpenAIRefusal"}, json.loads(last.data))
 
 
 async def test_not_being_ready_is_as_described(start_relay: StartRelay) -> None:
@@ -385,6 +443,47 @@ async def by_fault(relay: Relay) -> Answered:
     return await sent(relay, "POST", "/stream-ask", json={"question": "!fault"}, headers=BEARER)
 
 
+async def to_complete(relay: Relay, messages: Any = MESSAGES, **more: Any) -> Answered:
+    return await sent(relay, *COMPLETE, json={"messages": messages, **more}, headers=BEARER)
+
+
+async def to_complete_nothing(relay: Relay) -> Answered:
+    return await to_complete(relay, [])
+
+
+async def to_complete_elsewhere(relay: Relay) -> Answered:
+    return await to_complete(relay, model="other")
+
+
+async def to_complete_much(relay: Relay) -> Answered:
+    return await to_complete(relay, [{"role": "user", "content": "x" * 100_000}])
+
+
+async def to_complete_in_time(relay: Relay) -> Answered:
+    return await to_complete(relay, [{"role": "user", "content": "!silent"}])
+
+
+async def to_complete_for_many(relay: Relay) -> Answered:
+    return await to_complete(relay, [{"role": "user", "content": "!abort=429"}])
+
+
+async def to_complete_without_a_key(relay: Relay) -> Answered:
+    return await sent(relay, *COMPLETE, json={"messages": MESSAGES})
+
+
+async def to_complete_a_form(relay: Relay) -> Answered:
+    return await sent(relay, *COMPLETE, data={"messages": "?"}, headers=BEARER)
+
+
+async def to_complete_beside_others(relay: Relay) -> Answered:
+    async with running(relay, 3):
+        return await to_complete(relay)
+
+
+async def by_model(relay: Relay) -> Answered:
+    return await sent(relay, "GET", "/v1/models/other", headers=BEARER)
+
+
 KEYS: Final = {"relay_api_keys": KEY}
 
 
@@ -444,12 +543,34 @@ PROVOKED: Final = [
             {"relay_resume_total_bytes": 16384, "relay_resume_bytes": 4096},
         ),
         ("POST", "/stream-ask", 503, "shutting_down", by_stop, {}),
+        ("GET", "/v1/models/{id}", 404, "model_not_found", by_model, {}),
+        (*COMPLETE, 400, "bad_request", to_complete_nothing, {}),
+        (*COMPLETE, 401, "unauthorized", to_complete_without_a_key, KEYS),
+        (*COMPLETE, 404, "model_not_found", to_complete_elsewhere, {}),
+        (*COMPLETE, 413, "too_large", to_complete_much, {"relay_max_body_bytes": 65_536}),
+        (*COMPLETE, 415, "unsupported_media_type", to_complete_a_form, {}),
+        (
+            *COMPLETE,
+            429,
+            "too_many_streams",
+            to_complete_beside_others,
+            {**KEYS, "relay_max_streams_per_key": 3},
+        ),
+        (*COMPLETE, 429, "upstream_aborted", to_complete_for_many, {}),
+        (*COMPLETE, 503, "too_many_streams", to_complete_beside_others, {"relay_max_streams": 3}),
+        (
+            *COMPLETE,
+            504,
+            "upstream_timeout",
+            to_complete_in_time,
+            {"anythingllm_first_event_timeout": 0.2},
+        ),
     )
 ]
 
 
 @pytest.mark.parametrize(
-    "case", PROVOKED, ids=[f"{one.status}-{one.code}-{one.method}" for one in PROVOKED]
+    "case", PROVOKED, ids=[f"{one.status}-{one.code}-{one.method}-{one.path}" for one in PROVOKED]
 )
 async def test_refusals_are_as_described(
     start_relay: StartRelay,
@@ -468,7 +589,9 @@ async def test_refusals_are_as_described(
     monkeypatch.setattr(question, "parse", sometimes)
     relay = await start_relay(**case.changes)
     status, headers, told = await case.provoke(relay)
-    assert (status, json.loads(told)["code"]) == (case.status, case.code)
+    refusal = json.loads(told)
+    refusal = refusal["error"] if case.path.startswith("/v1") else refusal
+    assert (status, refusal["code"]) == (case.status, case.code)
     response = described.operations()[case.method, case.path]["responses"][str(status)]
     assert case.code in codes(response)
     described.check_answer(response, headers, told)
@@ -487,5 +610,8 @@ async def test_refusals_of_no_address_are_as_described(
 
 def test_every_code_of_a_refusal_was_provoked() -> None:
     """A new one needs a row in the table above."""
-    provoked = {case.code for case in PROVOKED} | {"not_found", "method_not_allowed"}
+    provoked = {case.code for case in PROVOKED if case.code not in UPSTREAM} | {
+        "not_found",
+        "method_not_allowed",
+    }
     assert provoked == {str(code) for code, verdict in TABLE.items() if verdict.status is not None}
