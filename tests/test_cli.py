@@ -36,7 +36,8 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals, or a 
 
 def env(url: str = "", **more: str) -> dict[str, str]:
     """The environment of a person who has set where the relay is."""
-    clean = {name: value for name, value in environment({}).items() if not name.startswith("LC_")}
+    theirs = ("LC_", "PYTHON", "FORCE_COLOR", "NO_COLOR")
+    clean = {name: value for name, value in environment({}).items() if not name.startswith(theirs)}
     return {**clean, "LANG": "C.UTF-8", URL_VARIABLE: url, "PYTHONPATH": str(ROOT), **more}
 
 
@@ -209,6 +210,7 @@ async def test_the_question_comes_from_arguments_or_from_standard_input(
         (["Why?", "--file", "a.js", "--traceback", "err.txt"], "", ["no good", "lines of a.js", ": 1."]),
         (["--fix", "a.js", "--traceback", "err.txt"], "unread", ["The program a.js fails", "no good"]),
         (["--fix", "a.js"], "", ["Find what is wrong with a.js"]),
+        (["--traceback"], f"unread{'.' * 70_000}It broke", ["[4478 bytes before", ".It broke\n```"]),
     ):
         ran = await run(*arguments, url=relay.url, stdin=stdin.encode(), cwd=tmp_path)
         assert ran.status == 0, ran
@@ -406,6 +408,20 @@ async def test_an_output_that_takes_nothing_is_told(relay: Relay, standin: Stand
     assert err.count(b"\n") == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+async def test_a_help_that_nobody_can_read_is_told() -> None:
+    """Python itself would complain at its end."""
+    for arguments in ((), ("ask", "--help")):
+        command = shlex.join((sys.executable, "-m", "relay", *arguments))
+        process = await asyncio.create_subprocess_shell(
+            f"{command} >/dev/full", cwd=ROOT, env=env(), stderr=PIPE
+        )
+        _, err = await process.communicate()
+        assert process.returncode == 1
+        assert err.decode().startswith("The answer cannot be written: ")
+        assert err.count(b"\n") == 1
+
+
 # --- in a terminal ---
 
 
@@ -448,11 +464,24 @@ async def test_a_block_that_is_higher_than_the_screen_shows_its_end(relay: Relay
         assert "tok1 " not in shown.screen.text
         assert await shown.ended() == 0
         assert shown.screen.text.split() == [f"tok{n}" for n in range(1, 401)]
+    code = "\n".join(f"n_{n} = 1" for n in range(1, 200))
+    async with in_terminal(f"!slow=0.002 !echo ```\n{code}", url=relay.url, rows=10) as shown:
+        await shown.shows(r"n_[5-9]\d = 1")
+        assert "n_1 =" not in shown.screen.text
+        assert "..." not in shown.screen.shown  # more of it is above, not below
+        shown.types(b"\x03")
+        assert await shown.ended() == 130
+        assert "n_1 =" in shown.screen.text
 
 
 @posix
 async def test_drawing_is_bounded(relay: Relay) -> None:
-    """Twenty thousand pieces are not drawn twenty thousand times."""
+    """A thousand pieces are not drawn a thousand times, nor twenty thousand."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with in_terminal("!tokens=1000 !slow=0.001", url=relay.url) as shown:
+        assert await shown.ended() == 0
+        assert 2 < shown.raw.count(b"\r\x1b[2K") < 10 * (loop.time() - began) + 5
     async with in_terminal("!burst=20000", url=relay.url) as shown:
         assert await shown.ended() == 0
         assert shown.screen.text.split() == [f"tok{n}" for n in range(1, 20001)]
@@ -471,7 +500,8 @@ async def test_a_terminal_obeys_no_word_of_an_answer(relay: Relay, plain: tuple[
             assert sequence not in shown.raw
         assert "a␛]0;title␇ b␛[31m c\ufffd2J d␈ e␡ <b>f</b>" in shown.screen.text
         assert "http://h.example" in shown.screen.text
-    assert (await run(f"!echo {evil}", url=relay.url)).out == evil  # no terminal: to the byte
+    # No terminal: to the byte, whatever else is told of it.
+    assert (await run(f"!echo {evil}", url=relay.url, FORCE_COLOR="1")).out == evil
 
 
 @posix

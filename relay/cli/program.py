@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from io import TextIOWrapper
 from types import FrameType
 from typing import Final
 
@@ -16,7 +17,7 @@ from rich.text import Text
 from relay.cli import arguments
 from relay.cli.arguments import Request
 from relay.cli.escapes import visible
-from relay.cli.view import View, choose
+from relay.cli.view import PlainView, TerminalView, View
 from relay.cli.words import Words, in_language_of
 from relay.client import Error, FinalEnd, Lost, Refused, Unreachable, ask_sync
 from relay.errors import Code
@@ -34,18 +35,13 @@ def run(given: list[str] | None = None) -> int:
     is not there. Above 128: a signal, or nobody reads the output.
     """
     words = in_language_of(os.environ)
-    _take_signals()
     notes = Console(stderr=True, highlight=False)
     try:
-        stdin = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer
-        request = arguments.read(given, os.environ, stdin, words)
-        if request is None:
-            return 0
-        if sys.stdout is None:  # closed
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        console = Console(highlight=False)
-        view = choose(words, console, sys.stdout.buffer, notes, plain=request.plain)
-        return _ask(request, view, partial(_say, notes), words)
+        try:
+            return _run(given, notes, words)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # now, when it can still be told
     except KeyboardInterrupt:
         notes.print(Text(words.interrupted, style="dim"))
         return _BY_SIGNAL + signal.SIGINT
@@ -55,6 +51,27 @@ def run(given: list[str] | None = None) -> int:
             _say(notes, words.not_written.format(why=error.strerror))
             return _FAILED
         return _BY_SIGNAL + _BROKEN_PIPE
+
+
+def _run(given: list[str] | None, notes: Console, words: Words) -> int:
+    _take_signals()
+    stdin = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer
+    request = arguments.read(given, os.environ, stdin, words)
+    if request is None:
+        return 0
+    if sys.stdout is None:  # closed
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal that lacks a sign shows another
+        sys.stdout.reconfigure(errors="replace")
+    terminal = sys.stdout.isatty()
+    console = Console(force_terminal=terminal, highlight=False)
+    view: View
+    if terminal and not console.is_dumb_terminal and not request.plain:
+        view = TerminalView(words, console)
+    else:
+        encoding = console.encoding if terminal else None
+        view = PlainView(words, sys.stdout.buffer, notes, terminal=encoding)
+    return _ask(request, view, partial(_say, notes), words)
 
 
 def _ask(request: Request, view: View, say: Callable[[str], None], words: Words) -> int:

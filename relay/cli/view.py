@@ -75,11 +75,12 @@ class View(ABC):
 class PlainView(View):
     """The answer goes out as it was sent, all else to standard error."""
 
-    def __init__(self, words: Words, out: BinaryIO, notes: Console, *, terminal: bool) -> None:
+    def __init__(self, words: Words, out: BinaryIO, notes: Console, *, terminal: str | None) -> None:
+        """Write to `out`: a terminal of this encoding, or what is to have it to the byte, in UTF-8."""
         super().__init__(words)
         self._out = out
         self._notes = notes
-        self._terminal = terminal  # else whoever reads it gets it to the byte
+        self._terminal = terminal
         self._line_open = False  # of the answer
         self._aside_open = False
 
@@ -94,7 +95,10 @@ class PlainView(View):
 
     def _answer(self, text: str) -> None:
         self._end_aside()
-        self._out.write((visible(text) if self._terminal else text).encode())
+        if self._terminal:
+            self._out.write(visible(text).encode(self._terminal, "replace"))
+        else:
+            self._out.write(text.encode())
         self._out.flush()
         self._line_open = not text.endswith("\n")
 
@@ -270,10 +274,3 @@ def _sources(sources: list[dict[str, Any]]) -> list[str]:
         for source in sources
     )
     return [f"  {line}" for line in dict.fromkeys(told) if line]
-
-
-def choose(words: Words, console: Console, out: BinaryIO, notes: Console, *, plain: bool) -> View:
-    """Return what suits standard output."""
-    if console.is_terminal and not console.is_dumb_terminal and not plain:
-        return TerminalView(words, console)
-    return PlainView(words, out, notes, terminal=console.is_terminal)

@@ -182,7 +182,7 @@ class Stream:
         """Close the connection, and stop the answer if it is not over: within 2 s, or not at all."""
         response, self._response = self._response, None
         if response is not None:
-            (response.release if self._over else response.close)()
+            response.close()  # if its end has come, its connection went back to the session then
         try:
             if self._begun and self._resumable and not self._over:
                 self._over = True
