@@ -116,7 +116,7 @@ def _ask(request: Request, view: View, say: Callable[[str], None], words: Words)
 
 def _say(notes: Console, text: str) -> None:
     """Tell what went wrong."""
-    notes.print(Text(visible(text), style="red"), soft_wrap=True)
+    notes.print(Text(visible(text), style="red"), soft_wrap=not notes.is_terminal)
 
 
 def _take_signals() -> None:

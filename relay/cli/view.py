@@ -177,6 +177,11 @@ class TerminalView(View):
         finally:
             self._live.stop()
 
+    def lost(self) -> None:
+        """Say it above the block that is still drawn, which goes on."""
+        with self._lock:
+            self._print(Text(self._words.lost, style=_ASIDE))
+
     def _draw(self) -> None:
         """Draw what changed, a few times a second at most."""
         while not self._over.wait(_PAUSE):
