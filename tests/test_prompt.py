@@ -1,9 +1,11 @@
 """The question that is made of code and error output."""
 
+import time
+
 import pytest
 
 from relay.cli.escapes import plain, visible
-from relay.cli.prompt import BadInput, Code, Output, compose, lines_named
+from relay.cli.prompt import MOST_OUTPUT, BadInput, Code, Output, compose, lines_named
 from relay.cli.words import CHINESE, ENGLISH
 
 TRACEBACK = """Traceback (most recent call last):
@@ -69,6 +71,14 @@ def test_the_lines_that_the_output_names(name: str, output: str, lines: list[int
     """Of this file, that are there, each once, the last one last."""
     found = lines_named(name, CODE, output)
     assert found == lines or (sorted(found) == sorted({*lines, 1}) and len(output) > 1000)
+
+
+@pytest.mark.parametrize("output", ["x" * MOST_OUTPUT, "x:" * (MOST_OUTPUT // 2), 'File "' * 10_000])
+def test_no_output_takes_long(output: str) -> None:
+    """A picture in base64 on one line, say: each takes milliseconds, squares of the length a minute."""
+    began = time.monotonic()
+    assert lines_named("a.py", CODE, f"{output}\na.py:7: no") == [7]
+    assert time.monotonic() - began < 5
 
 
 def test_what_was_left_out_is_said_and_colours_are_not_asked() -> None:

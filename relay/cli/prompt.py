@@ -15,7 +15,11 @@ MOST: Final = 1_048_576  # bytes: what a relay takes unless it is told otherwise
 MOST_OUTPUT: Final = 65_536  # bytes of error output, from its end: what went wrong is said last
 _AROUND: Final = 4096  # bytes for the other fields of a request
 _MOST_LINES: Final = 20  # line numbers that are named
-_PLACE: Final = re.compile(r'File "([^"\n]+)", line (\d{1,9})|([^\s:"\'(<]+):(\d{1,9})\b')
+# A path begins where nothing of one stands before it: a search from each character of a long word would
+# take a minute.
+_PLACE: Final = re.compile(
+    r'File "([^"\n]+)", line (\d{1,9})|(?<![^\s:"\'(<])([^\s:"\'(<]+):(\d{1,9})\b'
+)
 _LANGUAGES: Final = {
     "py": "python",
     "pyw": "python",
