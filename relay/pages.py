@@ -43,8 +43,9 @@ def _read(path: Path) -> _File:
     return _File(data, tag, headers)
 
 
-# All there is, read once: no request names a path.
-_FILES: Final = {path.name: _read(path) for path in sorted(_FOLDER.iterdir())}
+# All there is, read once: no request names a path. What a system or an editor leaves there is no part
+# of it.
+_FILES: Final = {path.name: _read(path) for path in sorted(_FOLDER.iterdir()) if path.suffix in _TYPES}
 _FRONT: Final = "index.html"
 
 PATHS: Final = frozenset({"/", *(f"/static/{name}" for name in _FILES)})

@@ -2,6 +2,9 @@
 
 import asyncio
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -144,6 +147,19 @@ async def test_it_is_found_from_any_folder(standin: StandIn, tmp_path: Path) -> 
     finally:
         await running.kill()
     assert relay_page == FILES["index.html"]
+
+
+def test_what_others_leave_in_the_folder_is_no_part_of_it(tmp_path: Path) -> None:
+    """Finder's `.DS_Store`, an editor's copy: the relay starts all the same."""
+    package = Path(pages.__file__).parent
+    shutil.copytree(package, tmp_path / "relay", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".DS_Store", "page.js~", ".page.js.swp"):
+        (tmp_path / "relay" / "static" / name).write_bytes(b"\0")
+    ours = "from relay import pages; print(*sorted(pages.PATHS))"
+    told = subprocess.run(
+        [sys.executable, "-c", ours], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert told.stdout.split() == sorted(pages.PATHS)
 
 
 async def fetched(url: str) -> str:
