@@ -494,13 +494,14 @@ async def test_drawing_is_bounded(relay: Relay) -> None:
 @pytest.mark.parametrize("plain", [(), ("--plain",)])
 async def test_a_terminal_obeys_no_word_of_an_answer(relay: Relay, plain: tuple[str, ...]) -> None:
     """Titles, colours, cursors, C1: shown as signs. HTML and addresses are text, not hidden."""
-    evil = "a\x1b]0;title\x07 b\x1b[31m c\x9b2J d\x08 e\x7f <b>f</b> [g](http://h.example)"
+    evil = "a\x1b]0;title\x07 b\x1b[31m c\x9b2J d\x08 e\x7f <b>f</b> [g](http://h.example) ![i](http://j.example)"
     async with in_terminal(*plain, f"!echo {evil}", url=relay.url, columns=120) as shown:
         assert await shown.ended() == 0
         for sequence in (b"\x1b]", b"\x1b[31m c", b"\x9b2J", b"\xc2\x9b", b"\x07", b"\x08", b"\x7f"):
             assert sequence not in shown.raw
         assert "a␛]0;title␇ b␛[31m c\ufffd2J d␈ e␡ <b>f</b>" in shown.screen.text
         assert "http://h.example" in shown.screen.text
+        assert "http://j.example" in shown.screen.text
     # No terminal: to the byte, whatever else is told of it.
     assert (await run(f"!echo {evil}", url=relay.url, FORCE_COLOR="1")).out == evil
 

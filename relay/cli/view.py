@@ -241,7 +241,7 @@ class _Laid(Markdown):
     def __init__(self, text: str) -> None:
         super().__init__("", code_theme="ansi_dark", hyperlinks=False)
         parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
-        self.parsed = parser.disable("reference").parse(text)
+        self.parsed = parser.disable(["reference", "image"]).parse(text)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Lay it out, without empty lines around it."""
