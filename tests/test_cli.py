@@ -19,7 +19,6 @@ import pytest
 from relay.cli.arguments import KEY_VARIABLE, URL_VARIABLE, parser
 from relay.cli.words import CHINESE, ENGLISH, in_language_of
 from relay.standin import Ask, StandIn
-from relay.standin.answers import ANSWER
 from tests.chaos import Chaos
 from tests.conftest import StartRelay
 from tests.program import environment, spawn, take_interrupts, upstream
