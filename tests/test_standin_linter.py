@@ -435,6 +435,9 @@ def test_nothing_is_run(tmp_path: Path) -> None:
         "```\n```py\n" * 20_000,
         '  File "a", line 1, in x\n' * 40_000,
         "A." * 2**19,
+        "x = (1\n```" + "a" * 2**20 + "`\n",
+        fenced("if " + "=" * (LONGEST - 99) + "{"),
+        fenced(" " * (LONGEST - 99) + "\nx = (1"),
     ],
 )
 def test_nothing_takes_long(question: str) -> None:

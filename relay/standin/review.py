@@ -17,7 +17,7 @@ NO_MODEL: Final = (
 )
 _PYTHON: Final = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 CLEAN: Final = (
-    f"{_PYTHON} can read this, and pyflakes finds nothing wrong with it. Whether it does what you want, "
+    f"{_PYTHON} can parse this, and pyflakes finds nothing wrong with it. Whether it does what you want, "
     "only a model could say."
 )
 _MOST_SNIPPETS: Final = 5
@@ -119,10 +119,10 @@ def _of_snippet(snippet: Snippet) -> Iterator[str]:
     try:
         found = findings(mended)
     except Unreadable as error:
-        yield f"{_PYTHON} can read this, but {error.fault.message}."
+        yield f"{_PYTHON} can parse this, but will not run it: {error.fault.message}."
         return
     if found:
-        also = "Then there is still" if told else f"{_PYTHON} can read this. There is"
+        also = "Then there is still" if told else f"{_PYTHON} can parse this. There is"
         yield f"{also}:\n\n" + "\n".join(_of_findings(found, mended))
     elif not told:
         yield CLEAN

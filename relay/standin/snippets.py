@@ -14,7 +14,9 @@ NAMELESS: Final = {"", "text", "txt", "plain"}
 # A millisecond a KiB is what CPython takes, and it lets nothing else run meanwhile.
 LONGEST: Final = 32 * 1024
 
-_FENCE: Final = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*\{?\.?([\w+#-]*)([^`\n]*)$", re.MULTILINE)
+# Here and below `*+` gives nothing back: what tries every place where two parts could meet takes time
+# with the square of the length, and a question may have a megabyte.
+_FENCE: Final = re.compile(r"^[ \t]*+(`{3,}+|~{3,}+)[ \t]*+\{?\.?([\w+#-]*+)([^`\n]*+)$", re.MULTILINE)
 _PROMPT: Final = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:) ?(.*)$")
 
 # Prose: it begins like a sentence, asks, or has three words in a row that are none of Python's.
@@ -24,13 +26,13 @@ _WORDS: Final = re.compile(r"([A-Za-z']+),? ([A-Za-z']+),? ([A-Za-z']+)\b(?!\s*[
 # What hardly anything but Python begins a line with. Nothing here may look at a character twice and
 # at its neighbours each time: 32 KiB of blanks would take hours.
 _STRONG: Final = re.compile(
-    r"""[ \t]*(?:
+    r"""[ \t]*+(?:
       (?:async[ ]+)?def[ ]+\w+[ ]*\( | def[ ]+\w+[ ]*:[ ]*$ | class[ ]+\w+[ ]*[(:] | class[ ]+[A-Z]\w*$
     | from[ ]+[\w.]+[ ]+import[ ] | @\w+(?:\.\w+)*(?:\(|$)
     | (?:async[ ]+)?for[ ]+\w+(?:,[ ]*\w+){0,3}[ ]+in[ ]
     | (?:try|else|finally)[ ]*:[ ]*$ | except\b[^=({;]*:[ ]*$
     | (?:if|elif|while)[ ]+(?:not[ ]+)?\w+[ ]*:[ ]*$
-    | (?:if|elif|while|with)\b[^{;]*[=<>()\[\]"'][^{;]*$
+    | (?:if|elif|while|with)\b(?=[^{;]*+$)[^{;=<>()\[\]"']*+[=<>()\[\]"']
     | print[ ]*(?:\(|["'])
     | (?:return|raise|yield|await|assert|del)[ ]+\w*[(\["'{]
     | [\w.]+(?:\[[^\]]*\])?[ ]*(?:[-+*/%|&]|//|\*\*)?=[ ]*\S*[(\["'{]
@@ -39,7 +41,7 @@ _STRONG: Final = re.compile(
     re.VERBOSE,
 )
 _FOREIGN: Final = re.compile(
-    r"""^[ \t]*(?:
+    r"""^[ \t]*+(?:
       (?:const|let|var|function|public|private|static|fn|func|package|using|namespace|struct)[ ].*
     | (?:export|sudo|echo|select|insert|update)[ ].* | \#include\b.* | \$[ ].* | </?\w.*
     | .*\)[ ]*\{[ ]*$ | .*=>.* | .*;[ ]*$
