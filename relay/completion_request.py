@@ -114,7 +114,7 @@ def find_model(model: str | None, policy: Policy) -> str:
         return policy.workspace
     if model not in policy.workspaces:
         message = (
-            f"There is no model {question.shown(model)} here; GET /v1/models lists those there are."
+            f"There is no model `{question.shown(model)}` here; GET /v1/models lists those there are."
         )
         raise RelayError(Code.MODEL_NOT_FOUND, message)
     return model

@@ -80,7 +80,7 @@ def from_json(body: bytes) -> dict[str, Any]:
     except RecursionError:
         raise bad("The body is JSON nested too deep.") from None
     if not isinstance(fields, dict):
-        raise bad('The body must be a JSON object, like {"question": "..."}.')
+        raise bad('The body must be a JSON object, like {"name": "value"}.')
     return fields
 
 

@@ -276,7 +276,25 @@ async def test_keys_come_from_the_environment_or_a_file(start_relay: StartRelay,
     ran = await run("!tokens=1", url=relay.url)
     assert ran.status == 3
     assert "(unauthorized)" in ran.err
-    assert KEY_VARIABLE in ran.err
+    assert ENGLISH.needs_key in ran.err
+    wrong = await run("!tokens=1", url=relay.url, ASK_RELAY_KEY="wrong")
+    assert ENGLISH.wrong_key in wrong.err
+
+
+async def test_who_left_standard_input_open_learns_what_is_waited_for(
+    relay: Relay, tmp_path: Path
+) -> None:
+    """An editor that starts a program does so; nothing would tell why nothing comes."""
+    (tmp_path / "good.py").write_text("x = 1\n")
+    process = await asyncio.create_subprocess_exec(
+        *ASK, "--fix", "good.py", cwd=tmp_path, env=env(relay.url), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        assert (await process.stderr.readline()).decode() == f"{ENGLISH.waiting}\n"
+        out, err = await process.communicate(b"")  # which ends it
+    assert process.returncode == 0, err
+    assert "pyflakes finds nothing" in out.decode()
 
 
 # --- how it ends ---

@@ -91,6 +91,13 @@ async def test_every_kind_of_event_has_its_type(relay: Relay) -> None:
     assert output.kind == "file"
 
 
+@pytest.mark.parametrize("end", ["", "/", "/stream-ask", "/v1", "/v1/"])
+async def test_the_address_may_be_one_of_those_that_settings_have(relay: Relay, end: str) -> None:
+    """All of them are the relay's."""
+    events = await heard(f"{relay.url}{end}", "!tokens=1")
+    assert isinstance(events[-1], FinalEnd)
+
+
 async def test_every_field_reaches_anythingllm(start_relay: StartRelay, standin: StandIn) -> None:
     """And those of the relay do what they say."""
     relay = await start_relay(anythingllm_allowed_workspaces="demo")

@@ -1,9 +1,11 @@
 """The command line, read into what is to be asked."""
 
 import argparse
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import BinaryIO, Final, Literal, NoReturn
 from urllib.parse import urlsplit
 
@@ -16,6 +18,9 @@ KEY_VARIABLE: Final = "ASK_RELAY_KEY"
 _URL: Final = "http://localhost:5000"
 _STDIN: Final = "-"
 _BLOCK: Final = 65_536
+# Seconds without error output after which a person is told what is waited for: an editor or a task may
+# have left standard input open, and mean nothing by it.
+_WAIT: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ def _question(given: argparse.Namespace, stdin: BinaryIO | None, words: Words) -
 
 def _output(name: str | None, stdin: BinaryIO | None, words: Words) -> Output | None:
     if stdin is not None:
-        return _tail(stdin)
+        return _piped(stdin, words)
     if name is None or name == _STDIN:
         return None
     try:
@@ -128,6 +133,16 @@ def _output(name: str | None, stdin: BinaryIO | None, words: Words) -> Output | 
             return _tail(file)
     except OSError as error:
         raise _not_read(name, error, words) from None
+
+
+def _piped(stdin: BinaryIO, words: Words) -> Output:
+    waiting = Timer(_WAIT, sys.stderr.write, [f"{words.waiting}\n"])
+    waiting.daemon = True
+    waiting.start()
+    try:
+        return _tail(stdin)
+    finally:
+        waiting.cancel()
 
 
 def _tail(file: BinaryIO) -> Output:

@@ -102,7 +102,7 @@ def _ask(request: Request, view: View, say: Callable[[str], None], words: Words)
     except Refused as refused:
         say(words.refused.format(message=refused, code=refused.code or refused.status))
         if refused.code == Code.UNAUTHORIZED:
-            say(words.needs_key)
+            say(words.needs_key if request.key is None else words.wrong_key)
         return _NOT_ASKED
     except Lost as why:
         say(words.broken_off.format(why=why))

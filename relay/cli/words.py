@@ -57,6 +57,8 @@ class Words:
     unreachable: str
     not_written: str
     needs_key: str
+    wrong_key: str
+    waiting: str
     start_it: str
     interrupted: str
 
@@ -118,6 +120,8 @@ exit status: 0 the answer is whole; 1 it failed, or was lost; 2 bad arguments or
     unreachable="The relay cannot be reached. {why}",
     not_written="The answer cannot be written: {why}.",
     needs_key="Set ASK_RELAY_KEY to your key, or give a file that holds it: --key-file FILE.",
+    wrong_key="The key that ASK_RELAY_KEY or --key-file holds is none of the relay's.",
+    waiting="Waiting for error output on standard input; without any, end it: < /dev/null",
     start_it="Start the relay with: python run.py (to try it without AnythingLLM: python run.py --demo)."
     " Or name another address: --url URL.",
     interrupted="Stopped.",
@@ -176,6 +180,8 @@ CHINESE = Words(
     unreachable="无法连接中继。{why}",
     not_written="无法写出回答：{why}。",
     needs_key="请把密钥放进 ASK_RELAY_KEY，或用 --key-file FILE 给出存放密钥的文件。",
+    wrong_key="ASK_RELAY_KEY 或 --key-file 里的密钥不被中继接受。",
+    waiting="正在等待标准输入里的错误输出；没有的话请结束它：< /dev/null",
     start_it="启动中继：python run.py（没有 AnythingLLM 也想试试：python run.py --demo）。"
     "或用 --url URL 指定其他地址。",
     interrupted="已停止。",

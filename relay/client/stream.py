@@ -322,7 +322,7 @@ class Stream:
 
 
 def _base(url: str) -> str:
-    base = url.rstrip("/").removesuffix("/stream-ask")
+    base = url.rstrip("/").removesuffix("/stream-ask").removesuffix("/v1")
     try:
         parts = urlsplit(base)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0

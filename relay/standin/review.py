@@ -17,8 +17,8 @@ NO_MODEL: Final = (
 )
 _PYTHON: Final = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 CLEAN: Final = (
-    f"{_PYTHON} can parse this, and pyflakes finds nothing wrong with it. Whether it does what you want, "
-    "only a model could say."
+    f"{_PYTHON} can parse this, and pyflakes finds nothing wrong with it. Whether it does what "
+    "you want, only a model could say."
 )
 _MOST_SNIPPETS: Final = 5
 _MOST_MENDS: Final = 100
