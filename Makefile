@@ -11,7 +11,7 @@ throwaway = tool=$$(mktemp -d) && trap 'rm -rf "$$tool"' EXIT && $(PYTHON) -m ve
 COMPILE = "$$tool/bin/uv" pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--annotation-style line --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: demo run test check coverage format lock audit bench bench-growth
+.PHONY: demo run test test-vscode check coverage format lock audit bench bench-growth
 
 demo: $(VENV)/ready  ## the relay in front of a built-in stand-in for AnythingLLM
 	$(IN) run.py --demo
@@ -21,6 +21,15 @@ run: $(VENV)/ready  ## the relay in front of the AnythingLLM of .env
 
 test: $(VENV)/ready-test
 	$(IN) -m pytest
+
+# The first time, VS Code's server is fetched from npm. Chromium is needed too.
+test-vscode: $(VENV)/ready clients/vscode/node_modules/.package-lock.json  ## the extension, in a real VS Code
+	cd clients/vscode && npm run check && npm test && npm run package && \
+		PYTHON="$(abspath $(IN))" npm run test:e2e
+
+clients/vscode/node_modules/.package-lock.json: clients/vscode/package-lock.json
+	npm ci --prefix clients/vscode --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
 
 check: $(VENV)/ready-dev
 	$(IN) -m ruff format --check .
