@@ -17,7 +17,7 @@ const VSIX = path.join(CACHE, 'anythingllm-relay.vsix');
 /** Where pictures are left, to be looked at. */
 const SCREENSHOTS = path.join(CACHE, 'screenshots');
 /** How long anything may take, in ms: other processes share the machine. */
-const PATIENCE = 60_000;
+const PATIENCE = Number(process.env.PAT||60_000);
 
 const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome']
   .map((name) => spawnSync('which', [name], { encoding: 'utf8' }).stdout.trim())
@@ -74,6 +74,9 @@ class Editor {
       [program, ...where, '--host', '127.0.0.1', '--port', '0', '--without-connection-token'],
       { stdio: ['ignore', 'pipe', 'pipe'] },
     );
+    const end = () => server.kill();
+    process.once('exit', end);
+    server.once('exit', () => process.off('exit', end));
     const url = await announced(server);
     const args = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
     const browser = await chromium.launch({ executablePath: CHROMIUM, args });
@@ -288,7 +291,7 @@ async function announced(server) {
     server.stdout?.on('data', (bytes) => {
       heard += bytes;
       const found = /Web UI available at (\S+)/.exec(heard);
-      if (found !== null) resolve(found[1]);
+      if (found !== null) resolve(found[1].replace('localhost', '127.0.0.1'));
     });
   });
 }
