@@ -1,0 +1,116 @@
+/** What was asked before, kept in files of the extension's own beside the workspace's. */
+
+const vscode = require("vscode");
+const { Turn, randomId } = require("./turn.js");
+
+/** Conversations that are kept, and characters of each: the newest. */
+const MOST = 50;
+const MOST_CHARACTERS = 3_000_000;
+const ID = /^[0-9a-f]{32}$/;
+
+const { fs } = vscode.workspace;
+
+/** A conversation; AnythingLLM knows it by its id too. */
+class Conversation {
+  /**
+   * @param {string} id
+   * @param {Turn[]} turns
+   */
+  constructor(id = randomId(), turns = []) {
+    this.id = id;
+    this.turns = turns;
+  }
+
+  get title() {
+    return this.turns[0]?.kept.title ?? "";
+  }
+
+  get running() {
+    return this.turns.some((turn) => turn.running);
+  }
+}
+
+class Conversations {
+  #folder;
+  /** @type {Map<string, Promise<void>>} the writes of each, one after the other */
+  #writes = new Map();
+
+  /** @param {vscode.Uri} storage */
+  constructor(storage) {
+    this.#folder = vscode.Uri.joinPath(storage, "conversations");
+  }
+
+  /**
+   * @param {string} id
+   * @returns {Promise<Conversation | null>}
+   */
+  async load(id) {
+    if (!ID.test(id)) return null;
+    try {
+      const bytes = await fs.readFile(this.#file(id));
+      const { turns } = JSON.parse(new TextDecoder().decode(bytes));
+      return new Conversation(id, turns.map((/** @type {import("./turn.js").Kept} */ kept) => new Turn(kept)));
+    } catch {
+      return null; // there is none, or it cannot be read
+    }
+  }
+
+  /** @param {Conversation} conversation */
+  async save(conversation) {
+    const before = this.#writes.get(conversation.id) ?? Promise.resolve();
+    const write = before.then(() => this.#write(conversation));
+    this.#writes.set(conversation.id, write);
+    await write;
+    if (this.#writes.get(conversation.id) === write) this.#writes.delete(conversation.id);
+  }
+
+  /** @param {string} id */
+  async remove(id) {
+    await this.#writes.get(id);
+    await fs.delete(this.#file(id)).then(undefined, () => {}); // it is gone already
+  }
+
+  /** The newest first. */
+  async list() {
+    const entries = await fs.readDirectory(this.#folder).then((found) => found, () => []);
+    const ids = entries.map(([name]) => name.replace(/\.json$/, "")).filter((id) => ID.test(id));
+    const stats = await Promise.all(
+      ids.map(async (id) => ({ id, time: await fs.stat(this.#file(id)).then(({ mtime }) => mtime, () => 0) })),
+    );
+    return stats.sort((one, other) => other.time - one.time);
+  }
+
+  /** Let the oldest go. */
+  async prune() {
+    for (const { id } of (await this.list()).slice(MOST)) await this.remove(id);
+  }
+
+  /** @param {Conversation} conversation */
+  async #write({ id, turns }) {
+    /** @type {string[]} */
+    const kept = [];
+    let room = MOST_CHARACTERS;
+    for (const turn of [...turns].reverse()) {
+      const json = JSON.stringify(turn.kept);
+      room -= json.length;
+      if (room < 0 && kept.length) break;
+      kept.unshift(json);
+    }
+    const whole = new TextEncoder().encode(`{"turns":[${kept.join(",")}]}`);
+    const beside = vscode.Uri.joinPath(this.#folder, `${id}.new`);
+    try {
+      await fs.createDirectory(this.#folder);
+      await fs.writeFile(beside, whole);
+      await fs.rename(beside, this.#file(id), { overwrite: true }); // one that is cut off leaves the last one whole
+    } catch (error) {
+      console.warn("AnythingLLM Relay: a conversation could not be kept:", error);
+    }
+  }
+
+  /** @param {string} id */
+  #file(id) {
+    return vscode.Uri.joinPath(this.#folder, `${id}.json`);
+  }
+}
+
+module.exports = { Conversation, Conversations };

@@ -1,0 +1,195 @@
+/**
+ * Where code begins and ends in an answer that is still being written.
+ *
+ * Only two things of Markdown are known, blocks fenced with ``` and `code` within a line; all else is
+ * text. The pieces, joined, are always the text as it came.
+ */
+
+/**
+ * `open` and `close` are the lines of the fences, `inline` has its backticks.
+ * @typedef {object} Piece
+ * @property {"text" | "inline" | "open" | "code" | "close"} kind
+ * @property {string} text
+ * @property {string} [language] of `open`; may be empty
+ * @property {number} [indent] of `open`: the blanks before the fence
+ */
+
+/** Characters that may be held back until it is known what they are. */
+const MOST_HELD = 200;
+
+// Lists indent the fences of their items.
+const OPENING = /^( {0,12})(`{3,})([^`]*)$/;
+const MAY_OPEN = /^ {0,12}(?:`{0,2}|`{3,}[^`]*)$/;
+const CLOSING = /^( *)(`{3,})[ \t\r]*$/;
+const MAY_CLOSE = /^( *)`*[ \t\r]*$/;
+const RUN = /`+/y;
+const SPECIAL = /[`\n]/g;
+
+/** Cuts a text, which comes piece by piece, into text and code, each character once. */
+class Fences {
+  #held = "";
+  #lineStart = true;
+  /** @type {{indent: number, ticks: number} | null} */
+  #fence = null;
+
+  /** What came but is not decided yet; at most some two hundred characters. */
+  get held() {
+    return this.#held;
+  }
+
+  /**
+   * Return what is decided by now.
+   * @param {string} text
+   */
+  feed(text) {
+    return this.#cut(this.#held + text, false);
+  }
+
+  /** Return what was held back: nothing follows. */
+  close() {
+    return this.#cut(this.#held, true);
+  }
+
+  /**
+   * @param {string} data
+   * @param {boolean} last
+   */
+  #cut(data, last) {
+    /** @type {Piece[]} */
+    const pieces = [];
+    let at = 0;
+    while (at < data.length) {
+      const next = this.#lineStart ? this.#line(data, at, last, pieces) : this.#within(data, at, last, pieces);
+      if (next < 0) break;
+      at = next;
+    }
+    this.#held = data.slice(at);
+    return pieces;
+  }
+
+  /**
+   * At the start of a line: take it if it is a fence. Returns where to go on; -1 to wait for more.
+   * @param {string} data
+   * @param {number} at
+   * @param {boolean} last
+   * @param {Piece[]} pieces
+   */
+  #line(data, at, last, pieces) {
+    const end = data.indexOf("\n", at);
+    const line = data.slice(at, end < 0 ? data.length : end);
+    const next = end < 0 ? data.length : end + 1;
+    if (end >= 0 || last) {
+      if (this.#takeFence(line, data.slice(at, next), pieces)) return next;
+    } else if (line.length <= MOST_HELD && this.#mayBeFence(line)) {
+      return -1;
+    }
+    this.#lineStart = false;
+    return at;
+  }
+
+  /**
+   * @param {string} line
+   * @param {string} text with its line end
+   * @param {Piece[]} pieces
+   */
+  #takeFence(line, text, pieces) {
+    const found = (this.#fence ? CLOSING : OPENING).exec(line);
+    if (!found || line.length > MOST_HELD) return false; // as it would be if it came piece by piece
+    const indent = found[1].length;
+    const ticks = found[2].length;
+    if (this.#fence) {
+      if (indent > this.#fence.indent + 3 || ticks < this.#fence.ticks) return false;
+      this.#fence = null;
+      pieces.push({ kind: "close", text });
+    } else {
+      this.#fence = { indent, ticks };
+      const language = found[3].trim().split(/\s/)[0].slice(0, 40);
+      pieces.push({ kind: "open", text, language, indent });
+    }
+    return true;
+  }
+
+  /** @param {string} line */
+  #mayBeFence(line) {
+    if (!this.#fence) return MAY_OPEN.test(line);
+    const found = MAY_CLOSE.exec(line);
+    return found !== null && found[1].length <= this.#fence.indent + 3;
+  }
+
+  /**
+   * In a line: take up to its end, or to where a word in backticks ends.
+   * @param {string} data
+   * @param {number} at
+   * @param {boolean} last
+   * @param {Piece[]} pieces
+   */
+  #within(data, at, last, pieces) {
+    const special = this.#fence ? data.indexOf("\n", at) : find(data, at);
+    if (special < 0) return this.#take(data, at, data.length, pieces);
+    if (data[special] === "\n") {
+      this.#lineStart = true;
+      return this.#take(data, at, special + 1, pieces);
+    }
+    if (special > at) return this.#take(data, at, special, pieces);
+    RUN.lastIndex = at;
+    const run = /** @type {RegExpExecArray} */ (RUN.exec(data))[0].length;
+    const open = !last && data.length - at <= MOST_HELD; // more may come, and may be waited for
+    if (at + run === data.length && open) return -1;
+    if (run > 1) return this.#take(data, at, at + run, pieces);
+    const end = find(data, at + 1);
+    if (end < 0 && open) return -1;
+    if (end < 0 || data[end] === "\n" || end - at > MOST_HELD) return this.#take(data, at, at + 1, pieces);
+    pieces.push({ kind: "inline", text: data.slice(at, end + 1) });
+    return end + 1;
+  }
+
+  /**
+   * @param {string} data
+   * @param {number} from
+   * @param {number} to
+   * @param {Piece[]} pieces
+   */
+  #take(data, from, to, pieces) {
+    const kind = this.#fence ? "code" : "text";
+    const text = data.slice(from, to);
+    const before = pieces.at(-1);
+    if (before?.kind === kind) before.text += text;
+    else pieces.push({ kind, text });
+    return to;
+  }
+}
+
+/**
+ * @param {string} data
+ * @param {number} from
+ */
+function find(data, from) {
+  SPECIAL.lastIndex = from;
+  return SPECIAL.exec(data)?.index ?? -1;
+}
+
+/**
+ * The blocks of code in pieces, in their order, without the blanks of a list that they stand in.
+ * @param {Piece[]} pieces
+ * @returns {{language: string, code: string, closed: boolean}[]}
+ */
+function blocks(pieces) {
+  /** @type {{language: string, code: string, closed: boolean, indent: number}[]} */
+  const found = [];
+  for (const piece of pieces) {
+    const last = found.at(-1);
+    if (piece.kind === "open") {
+      found.push({ language: piece.language ?? "", code: "", closed: false, indent: piece.indent ?? 0 });
+    } else if (last && piece.kind === "code") {
+      last.code += piece.text;
+    } else if (last && piece.kind === "close") {
+      last.closed = true;
+    }
+  }
+  return found.map(({ indent, code, ...rest }) => ({
+    ...rest,
+    code: indent ? code.replace(new RegExp(`^ {1,${indent}}`, "gm"), "") : code,
+  }));
+}
+
+module.exports = { Fences, blocks };
