@@ -147,7 +147,7 @@ class Window {
   /** Wait until the extension is there. */
   async ready() {
     await this.page.locator('.monaco-workbench').waitFor();
-    await this.page.locator('.statusbar-item').filter({ hasText: /relay/i }).first().waitFor();
+    await this.page.locator(`.activitybar a[aria-label^="${manifest.displayName}"]`).waitFor();
   }
 
   /** What is in the chat view. */
