@@ -2,9 +2,9 @@
 
 const vscode = require("vscode");
 const { Conversation, Conversations } = require("./conversations.js");
-const { Refusal } = require("./refusal.js");
 const { AnswerStream } = require("./stream.js");
 const { Turn } = require("./turn.js");
+const { failureOf } = require("./words.js");
 
 /** Milliseconds between two times that a running answer is kept. */
 const KEEP = 1_000;
@@ -162,7 +162,7 @@ class Chat {
     try {
       await this.#read(turn, conversation);
     } catch (error) {
-      if (turn.running) this.#end(turn, "failed", failure(error));
+      if (turn.running) this.#end(turn, "failed", failureOf(error));
     } finally {
       clearInterval(keeping);
       this.#streams.delete(turn);
@@ -216,16 +216,6 @@ class Chat {
     this.#ended.fire(turn);
     if (turn.kept.failure) this.#connection.look();
   }
-}
-
-/**
- * @param {unknown} error
- * @returns {import("./turn.js").Failure}
- */
-function failure(error) {
-  if (error instanceof Refusal) return { code: error.code, message: error.message, retryable: error.code !== "bad_request" };
-  console.error("AnythingLLM Relay:", error);
-  return { code: "extension", message: String(error), retryable: true };
 }
 
 module.exports = { Chat };

@@ -1,7 +1,7 @@
 /** From the code of an answer to a change of the document. Pure. */
 
 /** Steps of a comparison; texts that differ more are changed as one. */
-const MOST_STEPS = 2_000;
+const MOST_STEPS = 1_000;
 /** Languages of blocks that are no code of a file, unless the file is of that language. */
 const BESIDE = ["text", "txt", "plaintext", "output", "console", "diff", "sh", "shell", "bash", "shellscript", "traceback"];
 /** How much of a block must stand in the code that it replaces, for it to be taken for a part of it. */

@@ -1,35 +1,104 @@
 /** The extension's parts, and what starts and ends them. */
 
 const vscode = require("vscode");
+const { Assistant } = require("./assist.js");
 const { Chat } = require("./chat.js");
 const { Connection } = require("./connection.js");
+const { Generator } = require("./generate.js");
+const { history } = require("./history.js");
+const { BadInput } = require("./prompts.js");
+const { Proposals } = require("./proposals.js");
+const { Refusal } = require("./refusal.js");
+const { StatusBar, howToStart } = require("./status.js");
 const { ChatView } = require("./view.js");
+const { failureOf, wordsOf } = require("./words.js");
 
-/** @type {Chat | null} */
-let chat = null;
+const { l10n } = vscode;
+
+/** @type {(() => Promise<unknown>)[]} what is to be done before the window goes */
+const leaving = [];
 
 /** @param {vscode.ExtensionContext} context */
 async function activate(context) {
   const connection = new Connection(context);
-  const asked = new Chat(context, connection);
-  chat = asked;
-  const view = new ChatView(context, asked, connection, { insert: async () => {}, apply: async () => {} });
-  /** @param {string} name @param {(...given: any[]) => unknown} run */
-  const command = (name, run) => context.subscriptions.push(vscode.commands.registerCommand(`anythingllmRelay.${name}`, run));
-  command("ask", () => view.focus());
-  command("stop", () => asked.stop());
-  command("newConversation", () => {
-    asked.begin();
-    return view.focus();
+  const chat = new Chat(context, connection);
+  const proposals = new Proposals(context);
+  const generator = new Generator(connection, report);
+  /** @type {Assistant} */
+  let assistant;
+  const view = new ChatView(context, chat, connection, {
+    insert: (code) => assistant.insert(code),
+    apply: (code, target) => assistant.apply(code, target),
   });
-  command("setKey", () => connection.setKey());
-  command("forgetKey", () => connection.forgetKey());
+  assistant = new Assistant(context, chat, view, proposals);
+  new StatusBar(context, connection);
+  leaving.push(
+    () => chat.leave(),
+    () => generator.stop(),
+  );
+
+  /** @type {Record<string, (...given: any[]) => unknown>} */
+  const commands = {
+    ask: () => view.focus(),
+    stop: () => Promise.all([chat.stop(), generator.stop()]),
+    newConversation: async () => {
+      chat.begin();
+      await view.focus();
+    },
+    history: () => history(chat, view),
+    fix: (uri, range) => (range instanceof vscode.Range ? assistant.fix(uri, range) : assistant.fix()), // a menu gives an address alone
+    fixOutput: () => assistant.fixOutput(),
+    fixTerminal: () => assistant.fixTerminal(),
+    explain: () => assistant.explain(),
+    generate: async () => {
+      const editor = vscode.window.activeTextEditor;
+      if (editor) await generator.generate(editor);
+      else vscode.window.showInformationMessage(l10n.t("Open the file in which code should be generated."));
+    },
+    acceptChange: () => proposals.accept(),
+    rejectChange: () => proposals.reject(),
+    setKey: () => connection.setKey(),
+    forgetKey: () => connection.forgetKey(),
+    look: () => connection.look(),
+    howToStart,
+  };
+  for (const [name, run] of Object.entries(commands)) {
+    const reported = async (/** @type {any[]} */ ...given) => {
+      try {
+        await run(...given);
+      } catch (error) {
+        await report(error);
+      }
+    };
+    context.subscriptions.push(vscode.commands.registerCommand(`anythingllmRelay.${name}`, reported));
+  }
+
   connection.look();
-  await asked.restore();
+  await chat.restore();
+
+  /**
+   * Say why something was not done, with what helps.
+   * @param {unknown} error
+   */
+  async function report(error) {
+    if (error instanceof BadInput) {
+      await vscode.window.showErrorMessage(error.message);
+      return;
+    }
+    const { code, message } = failureOf(error);
+    if (error instanceof Refusal) connection.look();
+    const start = l10n.t("How to start it");
+    const key = l10n.t("Set key");
+    const helps = code === "unauthorized" ? [key] : ["unreachable", "no_relay", "connection_lost"].includes(code) ? [start] : [];
+    const chosen = await vscode.window.showErrorMessage(`${wordsOf(code)} ${message}`.trim(), ...helps);
+    if (chosen === start) await howToStart();
+    else if (chosen === key) await connection.setKey();
+  }
 }
 
+/** The answers of the chat go on in the next window; code for the editor does not. */
 async function deactivate() {
-  await chat?.leave();
+  await Promise.allSettled(leaving.map((leave) => leave()));
 }
 
 module.exports = { activate, deactivate };

@@ -30,6 +30,7 @@ const STREAM_ID = /^[\w-]{1,200}$/;
 class AnswerStream {
   #stopped = false;
   #left = false;
+  #ended = false;
   #abort = new AbortController();
   #place;
   #fields;
@@ -66,8 +67,9 @@ class AnswerStream {
         for await (const events of this.#connection()) {
           lost = 0;
           sent = true;
+          this.#ended = events.at(-1)?.type === "final_end";
           yield events;
-          if (events.at(-1)?.type === "final_end") return;
+          if (this.#ended) return;
         }
       } catch (error) {
         if (this.#over) return;
@@ -90,10 +92,11 @@ class AnswerStream {
   }
 
   /**
-   * Stop the answer, and AnythingLLM. Throws Lost or Refusal if the relay could not be told: it stops by
+   * Stop the answer, and AnythingLLM, if it has not ended. Throws Lost or Refusal if the relay could not be told: it stops by
    * itself then, when nobody has read it for a while.
    */
   async stop() {
+    if (this.#ended || this.#over) return;
     this.#stopped = true;
     if (!this.#place.id) return; // the head is still to come, and `#open` stops what it tells of
     this.#abort.abort();

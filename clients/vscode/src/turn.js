@@ -4,8 +4,8 @@ const { Fences } = require("./fences.js");
 
 /**
  * The code that a question is about.
- * @typedef {{uri: string, start: number, end: number, code: string, whole: boolean, language: string}} Target
- *   `start` and `end` are offsets in the document as it was asked about, `code` what stood between them
+ * @typedef {{uri: string, start: number, code: string, language: string}} Target
+ *   `start` is the offset of `code` in the document as it was asked about
  *
  * @typedef {"running" | "complete" | "failed" | "stopped"} State
  * @typedef {{code: string, message: string, retryable: boolean}} Failure

@@ -1,6 +1,7 @@
 /** What is said of each code, of the relay's and of the extension's own. */
 
 const { l10n } = require("vscode");
+const { Refusal } = require("./refusal.js");
 
 /** @returns {Record<string, string>} */
 const codes = () => ({
@@ -42,6 +43,16 @@ function wordsOf(code) {
   return codes()[code] ?? l10n.t("The relay cannot be asked just now.");
 }
 
+/**
+ * @param {unknown} error
+ * @returns {import("./turn.js").Failure}
+ */
+function failureOf(error) {
+  if (error instanceof Refusal) return { code: error.code, message: error.message, retryable: true };
+  console.error("AnythingLLM Relay:", error);
+  return { code: "extension", message: error instanceof Error ? error.message : String(error), retryable: true };
+}
+
 /** What the chat's view says. */
 const viewWords = () => ({
   question: l10n.t("Ask about your code"),
@@ -72,4 +83,4 @@ const viewWords = () => ({
   howToStart: l10n.t("How to start it"),
 });
 
-module.exports = { viewWords, wordsOf };
+module.exports = { failureOf, viewWords, wordsOf };
