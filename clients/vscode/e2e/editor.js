@@ -11,6 +11,8 @@ const { chromium } = require('playwright-core');
 const { CACHE, codeServer } = require('./code-server');
 
 const manifest = require('../package.json');
+/** @type {Record<string, string>} */
+const english = require('../package.nls.json');
 
 /** The package that is tested: `npm run package` makes it. */
 const VSIX = path.join(CACHE, 'anythingllm-relay.vsix');
@@ -195,7 +197,8 @@ class Window {
   async run(id) {
     const command = manifest.contributes.commands.find((one) => one.command === id);
     if (command === undefined) throw new Error(`the extension has no command ${id}`);
-    const { category, title } = /** @type {{category?: string, title: string}} */ (command);
+    const { category, title: name } = /** @type {{category?: string, title: string}} */ (command);
+    const title = english[name.replaceAll('%', '')];
     await this.palette(category ? `${category}: ${title}` : title);
   }
 

@@ -50,6 +50,7 @@ class Generation {
           else if (told.type === "final_end") text += this.#code.close();
         }
         if (text) await this.#insert(text);
+        if (events.at(-1)?.type === "final_end" && this.#code.isEmpty) throw new Refusal("no_code");
       }
     } finally {
       changes.dispose();

@@ -2,16 +2,23 @@
 
 const { Fences } = require("./fences.js");
 
-/** Characters of an answer without a block that are kept. */
-const MOST_HELD = 100_000;
+/** Characters of a first line that are waited for. */
+const MOST_FIRST = 200;
+const FENCE = /^ {0,12}`/;
+// Words before the code, which a model was asked not to write: "Here is the function you want:"
+const PROSE = /^\s*[A-Z][^(){}[\]=;<>]* [^(){}[\]=;<>]*[.:!]\s*$/;
 
-/** Takes an answer piece by piece, gives the code of its first block: on a new line, indented, no line end at its end. */
+/**
+ * Takes an answer piece by piece, gives the code in it: on a new line, indented, no line end at its end. That is the first block,
+ * or all of an answer that begins with code at once.
+ */
 class NewCode {
   #fences = new Fences();
   #indent;
   #eol;
-  #block = 0; // 0: it is still to come; 1: it is here; 2: it is over
-  #all = "";
+  /** @type {"first" | "words" | "block" | "bare" | "over"} in what it is: the first line, words before a block ... */
+  #state = "first";
+  #first = "";
   #lineStart = true;
   /** @type {string | null} what each line needs; null: not known yet */
   #missing = null;
@@ -27,28 +34,49 @@ class NewCode {
     this.#eol = eol;
   }
 
+  /** Whether there was no code. */
+  get isEmpty() {
+    return !this.#begun;
+  }
+
   /**
    * @param {string} text the next piece of the answer
    * @returns {string} code to be inserted
    */
   feed(text) {
-    if (!this.#block && this.#all.length < MOST_HELD) this.#all += text;
-    return this.#take(this.#fences.feed(text));
+    if (this.#state === "bare") return this.#placed(text);
+    if (this.#state !== "first") return this.#take(this.#fences.feed(text));
+    this.#first += text;
+    return this.#begin(false);
   }
 
-  /** Nothing follows. An answer without any block was all code. */
+  /** Nothing follows. */
   close() {
-    const rest = this.#take(this.#fences.close());
-    return this.#block ? rest : this.#placed(this.#all);
+    const begun = this.#state === "first" ? this.#begin(true) : "";
+    return begun + this.#take(this.#fences.close());
+  }
+
+  /**
+   * See from the first line whether it is code.
+   * @param {boolean} last
+   */
+  #begin(last) {
+    const first = this.#first.replace(/^(?:[ \t\r]*\n)+/, "");
+    const [line] = first.split("\n", 1);
+    const whole = last || first.includes("\n") || first.length > MOST_FIRST;
+    if (!line.trim()) return "";
+    if (!FENCE.test(line) && /^\s*[A-Z]/.test(line) && !whole) return "";
+    this.#state = FENCE.test(line) || PROSE.test(line) ? "words" : "bare";
+    return this.#state === "bare" ? this.#placed(first) : this.#take(this.#fences.feed(first));
   }
 
   /** @param {import("./fences.js").Piece[]} pieces */
   #take(pieces) {
     let code = "";
     for (const { kind, text } of pieces) {
-      if (kind === "open") this.#block ||= 1;
-      else if (kind === "code" && this.#block === 1) code += this.#placed(text);
-      else if (kind === "close" && this.#block === 1) this.#block = 2;
+      if (kind === "open" && this.#state === "words") this.#state = "block";
+      else if (kind === "code" && this.#state === "block") code += this.#placed(text);
+      else if (kind === "close" && this.#state === "block") this.#state = "over";
     }
     return code;
   }

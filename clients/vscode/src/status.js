@@ -37,7 +37,7 @@ class StatusBar {
   #show() {
     const { health, words } = this.#connection;
     const { icon, command, warns } = LOOKS[health];
-    this.#item.text = `${icon} AnythingLLM`;
+    this.#item.text = `${icon} Relay`;
     this.#item.tooltip = words;
     this.#item.accessibilityInformation = { label: `AnythingLLM: ${words}` };
     this.#item.command = `anythingllmRelay.${command}`;

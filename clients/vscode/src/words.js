@@ -35,6 +35,7 @@ const codes = () => ({
   no_relay: l10n.t("What answers there is no relay."),
   bad_url: l10n.t("The address of a relay is one like http://localhost:5000."),
   too_long: l10n.t("The answer was longer than is kept here, and was stopped."),
+  no_code: l10n.t("The answer holds no code."),
   extension: l10n.t("The extension itself failed."),
 });
 
