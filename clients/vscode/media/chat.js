@@ -149,6 +149,7 @@
         if (type === "copy") confirm(one);
       });
       one.ariaLabel = words[type];
+      one.title = words[`${type}How`] ?? "";
       made.append(one);
     }
     return made;

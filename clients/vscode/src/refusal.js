@@ -1,8 +1,7 @@
 /** Why a question has no answer, before or without an event that tells it. */
 
-/** Errors of a connection that never was: nothing was sent. */
-const UNSENT = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "UND_ERR_CONNECT_TIMEOUT"];
-const UNKNOWN_HOST = ["ENOTFOUND", "EAI_AGAIN"];
+/** Failures of `fetch`, in Node and in Electron, after which a question may have been sent. */
+const SENT = /ECONNRESET|EPIPE|UND_ERR_(SOCKET|HEADERS_TIMEOUT|BODY_TIMEOUT)|AbortError|ERR_(CONNECTION_(RESET|CLOSED|ABORTED)|EMPTY_RESPONSE|TIMED_OUT|NETWORK_)/;
 /** Bytes of a refusal that are read. */
 const MOST = 65_536;
 
@@ -32,22 +31,26 @@ class Refusal extends Error {
 
 /** A connection that was lost, or never was. */
 class Lost extends Error {
-  /** @param {any} cause of `fetch`, in Node or in Electron */
+  /** @param {any} cause what `fetch` or its reader threw */
   constructor(cause) {
-    super(cause?.message ?? String(cause), { cause });
-    this.code = String(cause?.cause?.code ?? cause?.code ?? "");
-    this.unsent = UNSENT.includes(this.code) || /ERR_(CONNECTION_REFUSED|NAME_NOT_RESOLVED)/.test(this.message);
+    const told = cause?.cause ?? cause;
+    super(String(told?.message || cause?.message || cause), { cause });
+    this.code = [cause?.name, told?.code, this.message].filter(Boolean).join(" ");
+    this.unsent = !SENT.test(this.code);
   }
 }
 
 /**
+ * Why there is no connection.
  * @param {string} url
  * @param {Lost} lost
  */
-function reason(url, lost) {
-  if (UNKNOWN_HOST.includes(lost.code) || lost.message.includes("NAME_NOT_RESOLVED")) return `The host of ${url} is not known.`;
-  if (lost.code.includes("TIMEOUT")) return `${url} does not answer.`;
-  return `Nothing listens at ${url}.`;
+function reason(url, { code, message }) {
+  if (/ECONNREFUSED|CONNECTION_REFUSED/.test(code)) return `Nothing listens at ${url}.`;
+  if (/ENOTFOUND|EAI_AGAIN|NAME_NOT_RESOLVED/.test(code)) return `The host of ${url} is not known.`;
+  if (/TIMEOUT|TimeoutError/.test(code)) return `${url} does not answer.`;
+  if (/CERT|SSL|TLS|SELF_SIGNED|UNABLE_TO_/.test(code)) return `There is no safe connection to ${url}: ${message}.`;
+  return `${url} cannot be asked: ${message}.`;
 }
 
 /**
