@@ -1,0 +1,91 @@
+const assert = require("node:assert/strict");
+const { test } = require("node:test");
+const { Fences, blocks } = require("../src/fences.js");
+const { Turn, web } = require("../src/turn.js");
+
+const ANSWER =
+  "Before `x = 1`, ``two``\n\n```python\nfor n in range(3):\n\tprint(`n`)\n```\nand\n1. a list\n" +
+  "   ```sh\n   make\n     it\n   ```\n````md\n```\nnot the end\n````\nlast ```";
+
+test("the pieces are the text, in whatever parts it comes", () => {
+  for (let size = 1; size < ANSWER.length; size++) {
+    const fences = new Fences();
+    const pieces = [];
+    let given = "";
+    for (let at = 0; at < ANSWER.length; at += size) {
+      given = ANSWER.slice(0, at + size);
+      pieces.push(...fences.feed(ANSWER.slice(at, at + size)));
+      assert.equal(pieces.map(({ text }) => text).join("") + fences.held, given);
+    }
+    pieces.push(...fences.close());
+    assert.equal(pieces.map(({ text }) => text).join(""), ANSWER);
+    assert.deepEqual(blocks(pieces), [
+      { language: "python", code: "for n in range(3):\n\tprint(`n`)\n", closed: true },
+      { language: "sh", code: "make\n  it\n", closed: true },
+      { language: "md", code: "```\nnot the end\n", closed: true },
+    ]);
+  }
+});
+
+/** @param {Turn} turn @param {string} text */
+function told(turn, text) {
+  for (const piece of text.match(/[^]{1,7}/g) ?? []) turn.add({ type: "chunk", content: piece });
+}
+
+const END = { type: "final_end", reason: "complete", sources: [], metrics: {} };
+
+test("a turn that is kept in mid-answer goes on as if nothing had been", () => {
+  for (let at = 0; at <= ANSWER.length; at += 3) {
+    const turn = Turn.asked("title", "question");
+    told(turn, ANSWER.slice(0, at));
+    const next = new Turn(JSON.parse(JSON.stringify(turn.kept)));
+    assert.equal(next.pieces.map(({ text }) => text).join("") + next.held, ANSWER.slice(0, at));
+    told(next, ANSWER.slice(at));
+    next.add(END);
+    assert.equal(next.kept.text, ANSWER);
+    assert.equal(next.kept.state, "complete");
+    assert.equal(blocks(next.pieces).length, 3);
+  }
+});
+
+test("an end has its state, its sources and its figures", () => {
+  const turn = Turn.asked("t", "q");
+  turn.add({ type: "reasoning", content: "hm" });
+  turn.add({ type: "thought", content: "looking" });
+  turn.add({ type: "output", kind: "file", content: { filename: "a" } });
+  const sources = [
+    { title: "One", url: "https://example.org/1" },
+    { title: "One", url: "https://example.org/1" },
+    { title: "Bad", url: "javascript:alert(1)" },
+    { title: "", url: "", id: "" },
+    { url: "command:x" },
+  ];
+  turn.add({ ...END, sources, metrics: { total_tokens: 7, duration: 1.25 } });
+  assert.deepEqual(turn.kept.sources, [
+    { title: "One", url: "https://example.org/1" },
+    { title: "Bad", url: "" },
+    { title: "command:x", url: "" },
+  ]);
+  assert.equal(turn.kept.note, "1.3 s · 7 tokens");
+  assert.deepEqual([turn.kept.reasoning, turn.kept.progress, turn.kept.outputs.length], ["hm", ["looking"], 1]);
+  const failed = Turn.asked("t", "q");
+  failed.add({ type: "error", code: "empty_answer", message: "m", retryable: true });
+  failed.add({ ...END, reason: "error" });
+  assert.equal(failed.kept.state, "failed");
+  const stopped = Turn.asked("t", "q");
+  stopped.add({ ...END, reason: "cancelled" });
+  assert.equal(stopped.kept.state, "stopped");
+});
+
+test("an answer is not kept beyond its bound", () => {
+  const turn = Turn.asked("t", "q");
+  turn.add({ type: "chunk", content: "x".repeat(1_999_999) });
+  assert.ok(!turn.overflows);
+  turn.add({ type: "chunk", content: "xx" });
+  assert.ok(turn.overflows);
+});
+
+test("links lead to web pages alone", () => {
+  assert.equal(web("https://example.org/a b"), "https://example.org/a%20b");
+  for (const url of ["javascript:alert(1)", "command:x", "file:///etc/passwd", "vscode://x", "data:text/html,x", "", null, "x"]) assert.equal(web(url), "");
+});
