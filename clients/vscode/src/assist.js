@@ -26,13 +26,14 @@ class Assistant {
    * @param {import("./chat.js").Chat} chat
    * @param {import("./view.js").ChatView} view
    * @param {import("./proposals.js").Proposals} proposals
+   * @param {(error: unknown) => unknown} report
    */
-  constructor(context, chat, view, proposals) {
+  constructor(context, chat, view, proposals, report) {
     this.#chat = chat;
     this.#view = view;
     this.#proposals = proposals;
     context.subscriptions.push(
-      chat.onEnd((turn) => this.#ended(turn)),
+      chat.onEnd((turn) => this.#ended(turn).catch(report)),
       vscode.languages.registerCodeActionsProvider("*", this, { providedCodeActionKinds: Assistant.kinds }),
     );
   }
@@ -114,14 +115,16 @@ class Assistant {
   }
 
   /**
-   * Show what a block of an answer would change: where the question was about, or in the editor.
+   * Show what a block of an answer would change: what the question was about, or what is selected.
    * @param {string} code
    * @param {import("./turn.js").Target | null} target
    */
   async apply(code, target) {
     const editor = vscode.window.activeTextEditor;
-    if (target) await this.#proposals.propose(code, target);
-    else if (editor) await this.#proposals.propose(code, part(editor.document, lines(editor)).target);
+    const selected = editor && !editor.selection.isEmpty ? part(editor.document, lines(editor)).target : null;
+    if (target && (!selected || selected.uri !== target.uri)) await this.#proposals.propose(code, target);
+    else if (selected) await this.#proposals.propose(code, selected, "selected");
+    else if (editor) await this.#proposals.propose(code, part(editor.document, lines(editor)).target, "open");
     else vscode.window.showInformationMessage(l10n.t("Open the file, and select what the code should replace."));
   }
 

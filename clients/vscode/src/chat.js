@@ -52,8 +52,8 @@ class Chat {
 
   /** Go on with the conversation that the window had. */
   async restore() {
-    const id = this.#state.get(CURRENT, "");
-    if (id) await this.open(id);
+    const found = await this.#conversations.load(this.#state.get(CURRENT, ""));
+    if (found && !this.current.turns.length) this.#show(found); // the user may have been faster
     await this.#conversations.prune();
   }
 
@@ -61,10 +61,20 @@ class Chat {
   async open(id) {
     const found = this.#running(id) ?? (await this.#conversations.load(id));
     if (found) this.#show(found);
-    for (const turn of this.current.turns) {
+  }
+
+  /**
+   * Show a conversation, and follow what of it is still on its way.
+   * @param {Conversation} conversation
+   */
+  #show(conversation) {
+    this.current = conversation;
+    this.#state.update(CURRENT, conversation.id);
+    this.#switched.fire(undefined);
+    for (const turn of conversation.turns) {
       if (!turn.running || this.#homes.has(turn)) continue;
       const { place, time } = turn.kept;
-      if (place.id || Date.now() - time < STILL_KNOWN) this.#follow(this.current, turn);
+      if (place.id || Date.now() - time < STILL_KNOWN) this.#follow(conversation, turn);
       else this.#end(turn, "failed", { code: "connection_lost", message: "", retryable: true });
     }
   }
@@ -129,13 +139,6 @@ class Chat {
     if (this.current.turns.length) await this.#conversations.save(this.current);
   }
 
-  /** @param {Conversation} conversation */
-  #show(conversation) {
-    this.current = conversation;
-    this.#state.update(CURRENT, conversation.id);
-    this.#switched.fire(undefined);
-  }
-
   /** @param {string} id */
   #running(id) {
     return [...this.#homes.values()].find((conversation) => conversation.id === id);
@@ -158,7 +161,11 @@ class Chat {
    */
   async #follow(conversation, turn) {
     this.#homes.set(turn, conversation);
-    const keeping = setInterval(() => this.#conversations.save(conversation), KEEP);
+    let kept = turn.kept.place.after;
+    const keeping = setInterval(() => {
+      if (kept !== turn.kept.place.after) this.#conversations.save(conversation);
+      kept = turn.kept.place.after;
+    }, KEEP);
     try {
       await this.#read(turn, conversation);
     } catch (error) {

@@ -6,6 +6,8 @@ const MOST_STEPS = 1_000;
 const BESIDE = ["text", "txt", "plaintext", "output", "console", "diff", "sh", "shell", "bash", "shellscript", "traceback"];
 /** How much of a block must stand in the code that it replaces, for it to be taken for a part of it. */
 const ALIKE = 0.3;
+/** New code with fewer lines than this part of the old is meant for a part of it. */
+const MOST_LEFT_OUT = 0.7;
 /** What is one character to an editor, or one line end. */
 const INSEPARABLE = /[\uD800-\uDBFF][\uDC00-\uDFFF]|\r\n/;
 
@@ -40,25 +42,24 @@ function lines(text) {
 }
 
 /**
- * Where in the old code the new one belongs: all of it, or the part from the new one's first line to its last, if the new one
+ * Where in the old code the new one belongs: all of it; or the part from the new one's first line to its last, if the new one
  * has far fewer lines and both are there once.
  * @param {string} old
  * @param {string} fresh
- * @returns {{start: number, end: number, certain: boolean}}
+ * @param {boolean} doubtful whether the one may have nothing to do with the other
+ * @returns {{start: number, end: number} | null} null where that cannot be told
  */
-function place(old, fresh) {
-  const all = { start: 0, end: old.length, certain: false };
+function place(old, fresh, doubtful = false) {
   const own = lines(fresh);
   const stripped = old.split("\n").map((line) => line.trim());
   const known = new Set(stripped);
-  const count = stripped.filter(Boolean).length;
-  const alike = own.filter((line) => known.has(line)).length / Math.max(1, own.length);
-  if (own.length >= count * 0.8) return { ...all, certain: alike >= ALIKE };
+  const alike = own.filter((line) => known.has(line)).length >= ALIKE * own.length;
+  if (own.length >= stripped.filter(Boolean).length * MOST_LEFT_OUT) return alike || !doubtful ? { start: 0, end: old.length } : null;
   const first = only(stripped, own[0]);
   const last = only(stripped, own[own.length - 1]);
-  if (first < 0 || last < first || alike < ALIKE) return all;
+  if (first < 0 || last < first || !alike) return null;
   const starts = lineStarts(old);
-  return { start: starts[first], end: starts[last + 1] ?? old.length, certain: true };
+  return { start: starts[first], end: starts[last + 1] ?? old.length };
 }
 
 /**

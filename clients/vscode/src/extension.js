@@ -29,8 +29,9 @@ async function activate(context) {
   const view = new ChatView(context, chat, connection, {
     insert: (code) => assistant.insert(code),
     apply: (code, target) => assistant.apply(code, target),
+    report,
   });
-  assistant = new Assistant(context, chat, view, proposals);
+  assistant = new Assistant(context, chat, view, proposals, report);
   new StatusBar(context, connection);
   leaving.push(
     () => chat.leave(),
@@ -40,7 +41,7 @@ async function activate(context) {
   /** @type {Record<string, (...given: any[]) => unknown>} */
   const commands = {
     ask: () => view.focus(),
-    stop: () => Promise.all([chat.stop(), generator.stop()]),
+    stop: () => (generator.running ? generator.stop() : chat.stop()),
     newConversation: async () => {
       chat.begin();
       await view.focus();

@@ -46,8 +46,9 @@ class Proposals {
    * Show what code of an answer would change. Says so where it cannot be told what.
    * @param {string} fresh
    * @param {import("./turn.js").Target} target
+   * @param {"about" | "selected" | "open"} how the answer is about the target; or the user chose it; or it is the file that is open
    */
-  async propose(fresh, target) {
+  async propose(fresh, target, how = "about") {
     const uri = vscode.Uri.parse(target.uri);
     const document = await vscode.workspace.openTextDocument(uri);
     const start = locate(document.getText(), target.code, target.start);
@@ -57,7 +58,11 @@ class Proposals {
       );
       return;
     }
-    const where = place(target.code, fresh);
+    const where = how === "selected" ? { start: 0, end: target.code.length } : place(target.code, fresh, how === "open");
+    if (!where) {
+      vscode.window.showInformationMessage(l10n.t("Select in {0} what the code should replace, then choose Apply.", vscode.workspace.asRelativePath(uri)));
+      return;
+    }
     const code = target.code.slice(where.start, where.end);
     const text = fitted(code, fresh);
     if (text === code) {

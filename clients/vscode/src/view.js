@@ -9,9 +9,10 @@ const { viewWords, wordsOf } = require("./words.js");
 const PACE = 30;
 
 /**
- * @typedef {object} Actions what the view's buttons do with code
+ * @typedef {object} Actions what the view has done for it
  * @property {(code: string) => Promise<void>} insert
  * @property {(code: string, target: import("./turn.js").Target | null) => Promise<void>} apply
+ * @property {(error: unknown) => unknown} report
  */
 
 /** @implements {vscode.WebviewViewProvider} */
@@ -57,7 +58,7 @@ class ChatView {
     this.#view = view;
     this.#ready = false;
     view.webview.options = { enableScripts: true, localResourceRoots: [this.#root] };
-    view.webview.onDidReceiveMessage((message) => this.#take(message));
+    view.webview.onDidReceiveMessage((message) => this.#take(message).catch(this.#actions.report));
     view.onDidDispose(() => {
       if (this.#view !== view) return;
       this.#view = null;

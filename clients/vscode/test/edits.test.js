@@ -66,11 +66,14 @@ test("the block that is most like the code is chosen", () => {
 
 test("a function alone takes the place of that function", () => {
   const old = "import os\n\n\ndef f(x):\n    y = x\n    return y\n\n\ndef g():\n    pass\n\n\ndef h():\n    return 3\n";
-  const { start, end, certain } = place(old, "def f(x):\n    y = x + 1\n    return y\n");
+  const found = place(old, "def f(x):\n    y = x + 1\n    return y\n");
+  const { start, end } = found ?? assert.fail();
   assert.equal(old.slice(start, end), "def f(x):\n    y = x\n    return y\n");
-  assert.ok(certain);
-  assert.deepEqual(place(old, "something = else_\n"), { start: 0, end: old.length, certain: false });
-  assert.deepEqual(place("a\nb\nc\n", "a\nB\nc\n"), { start: 0, end: 6, certain: true });
+  assert.equal(place(old, "something = else_\n"), null);
+  assert.deepEqual(place("a\nb\nc\n", "a\nB\nc\n"), { start: 0, end: 6 });
+  assert.deepEqual(place("x = f(\n", "x = f()\n"), { start: 0, end: 7 });
+  assert.equal(place("x = f(\n", "x = f()\n", true), null);
+  assert.deepEqual(place("a\nb\n", "a\nc\n", true), { start: 0, end: 4 });
 });
 
 test("new code gets the indentation and the line ends of the old", () => {
