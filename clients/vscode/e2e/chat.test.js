@@ -118,7 +118,7 @@ scene('a conversation has a history, a new one has none', {}, async ({ window })
   await window.is('complete');
   await window.shows('!echo one');
   await window.run('anythingllmRelay.newConversation');
-  await window.chat.locator('article.answer').first().waitFor({ state: 'detached' });
+  await window.answers.first().waitFor({ state: 'detached' });
   await window.ask('!history');
   await window.shows('No earlier questions.');
 });

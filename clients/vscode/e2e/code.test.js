@@ -51,10 +51,10 @@ scene(
     await window.page.keyboard.press('F8'); // to the problem
     await window.page.keyboard.press('Escape');
     await window.page.keyboard.press('Control+.');
-    const action = window.page.locator('.action-widget .monaco-list-row').filter({ hasText: /AnythingLLM/ }).first();
-    await action.waitFor();
+    const action = window.page.locator('.action-widget .monaco-list-row.focused');
+    await action.filter({ hasText: 'Fix with AnythingLLM: Property expected' }).waitFor();
     await window.look('quick-fix');
-    await action.click();
+    await window.page.keyboard.press('Enter'); // the first one has the focus
     await until(() => line.said.includes('/stream-ask'), 'the question');
     await window.diff.waitFor();
     const asked = line.said.slice(line.said.indexOf('/stream-ask'));

@@ -50,11 +50,11 @@ scene('a window that is reloaded in mid-answer goes on, and asks once', {}, asyn
   await window.ask('!tokens=400 !slow=0.02');
   await window.shows('tok30 ');
   await window.reload();
-  await window.chat.locator('article.answer[data-state=running]').waitFor();
+  await window.is('running');
   await window.look('reloaded');
   await window.is('complete');
   assert.equal(await window.text(), counted(400));
-  assert.equal(await window.chat.locator('article.answer').count(), 1);
+  assert.equal(await window.answers.count(), 1);
   assert.equal(relay.asked, 1);
 });
 

@@ -21,6 +21,9 @@ const SCREENSHOTS = path.join(CACHE, 'screenshots');
 /** How long anything may take, in ms: other processes share the machine. */
 const PATIENCE = Number(process.env.PAT||60_000);
 
+/** How long something may take that is tried again. */
+const SOON = 5_000;
+
 const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome']
   .map((name) => spawnSync('which', [name], { encoding: 'utf8' }).stdout.trim())
   .find((found) => found !== '');
@@ -38,11 +41,12 @@ const SETTINGS = {
   'extensions.ignoreRecommendations': true,
   'chat.commandCenter.enabled': false,
   'git.enabled': false,
+  'remote.autoForwardPorts': false,
   'editor.minimap.enabled': false,
   // A suggestion that pops up would take the keys that a test presses.
   'editor.quickSuggestions': { other: 'off', comments: 'off', strings: 'off' },
   'editor.inlineSuggest.enabled': false,
-  'files.simpleDialog.enable': true,
+  'files.autoSave': 'off',
 };
 
 /** VS Code's server, and a browser. */
@@ -157,16 +161,22 @@ class Window {
     return this.page.frameLocator('iframe.webview').frameLocator('iframe#active-frame');
   }
 
+  get answers() {
+    return this.chat.locator('article.answer');
+  }
+
   /** The newest answer. */
   get answer() {
-    return this.chat.locator('article.answer').last();
+    return this.answers.last();
   }
 
   /** @param {string} question */
   async ask(question) {
     await this.run('anythingllmRelay.ask');
+    const before = await this.answers.count();
     await this.chat.locator('#question').fill(question);
     await this.chat.locator('#question').press('Enter');
+    await this.answers.nth(before).waitFor();
   }
 
   /** The text of the newest answer, exactly. */
@@ -187,7 +197,7 @@ class Window {
    * @param {'running' | 'complete' | 'failed' | 'stopped'} state
    */
   async is(state) {
-    await this.chat.locator(`article.answer[data-state=${state}]`).last().waitFor();
+    await this.answer.and(this.chat.locator(`[data-state=${state}]`)).waitFor();
   }
 
   /**
@@ -207,13 +217,17 @@ class Window {
    * @param {string} title
    */
   async palette(title) {
-    await this.page.keyboard.press('F1');
-    await this.page.locator('.quick-input-widget input').fill(`>${title}`);
-    await this.page
-      .locator('.quick-input-list .monaco-list-row')
-      .filter({ has: this.page.getByText(title, { exact: true }) })
-      .first()
-      .click();
+    const widget = this.page.locator('.quick-input-widget');
+    const named = this.page.getByText(title, { exact: true });
+    const row = widget.locator('.monaco-list-row').filter({ has: named }).first();
+    // Whatever takes the focus meanwhile closes the palette.
+    const chosen = async () => {
+      await this.page.keyboard.press('F1');
+      await widget.locator('input').fill(`>${title}`, { timeout: SOON });
+      await row.click({ timeout: SOON });
+      return true;
+    };
+    await until(() => chosen().catch(() => false), `the command ${title}`);
   }
 
   /** The editor that is worked in; of a diff its right side. */
