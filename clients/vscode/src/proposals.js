@@ -100,8 +100,8 @@ class Proposals {
       vscode.window.showErrorMessage(l10n.t("The editor did not take the change of {0}.", vscode.workspace.asRelativePath(proposal.uri)));
       return;
     }
-    await close((one) => one === at);
     await vscode.window.showTextDocument(document);
+    await close((one) => one === at);
   }
 
   /** Forget the change that is shown. */
