@@ -2,6 +2,7 @@
 'use strict';
 
 const assert = require('node:assert/strict');
+const { once } = require('node:events');
 const { scenes } = require('./scene');
 const { until } = require('./editor');
 
@@ -93,3 +94,27 @@ scene(
     await window.saved('new.py', '# !tokens=100 !slow=0.05\n');
   },
 );
+
+scene('Escape stops the text that is written into the editor', {
+  window: { files: { 'new.py': '# !endless !slow=0.05\n' }, open: 'new.py' },
+}, async ({ relay, window }) => {
+  await window.focus();
+  await window.run('anythingllmRelay.generate');
+  await until(async () => (await window.shown()).includes('tok5'), 'the first text in the editor');
+  const closed = once(relay.upstream, 'closed');
+  await window.page.keyboard.press('Escape');
+  await closed;
+  await until(async () => (await relay.counted('relay_streams_active')) === 0, 'no stream');
+});
+
+scene('what a program said is fixed, from the clipboard', python, async ({ line, window }) => {
+  const said = 'Traceback (most recent call last):\n  File "broken.py", line 1\n    for i in range(3)\nSyntaxError: expected \':\'';
+  await window.focus();
+  await window.page.evaluate((text) => navigator.clipboard.writeText(text), said);
+  await window.run('anythingllmRelay.fixOutput');
+  await window.diff.waitFor();
+  assert.match(line.said, /SyntaxError: expected/);
+  await window.run('anythingllmRelay.acceptChange');
+  await window.diff.waitFor({ state: 'detached' });
+  await window.saved('broken.py', MENDED);
+});
