@@ -18,6 +18,7 @@ class Generation {
   #stream;
   #code;
   #begun = false;
+  #unwanted = false;
   /** @type {Promise<void>} */
   ended;
 
@@ -36,6 +37,7 @@ class Generation {
   }
 
   async stop() {
+    this.#unwanted = true;
     await this.#stream.stop().catch(() => {}); // it stops by itself when nobody reads it
   }
 
@@ -50,6 +52,7 @@ class Generation {
           else if (told.type === "final_end") text += this.#code.close();
         }
         if (text) await this.#insert(text);
+        if (this.#unwanted) return;
         if (events.at(-1)?.type === "final_end" && this.#code.isEmpty) throw new Refusal("no_code");
       }
     } finally {
@@ -64,6 +67,7 @@ class Generation {
    */
   async #insert(text) {
     for (let tried = 0; tried < TRIES; tried++) {
+      if (this.#unwanted) return;
       if (this.#document.isClosed) throw new Error(l10n.t("The document was closed."));
       const at = this.#document.positionAt(this.#offset);
       const editor = vscode.window.visibleTextEditors.find(({ document }) => document === this.#document);
