@@ -14,7 +14,9 @@ const TRIES = 20;
 /** One piece of code on its way into a document. */
 class Generation {
   #document;
-  #offset;
+  #start; // what was written is from here ...
+  #offset; // ... to here
+  #writing = "";
   #stream;
   #code;
   #begun = false;
@@ -30,7 +32,7 @@ class Generation {
    */
   constructor(document, offset, code, stream) {
     this.#document = document;
-    this.#offset = offset;
+    this.#start = this.#offset = offset;
     this.#code = code;
     this.#stream = stream;
     this.ended = this.#run();
@@ -62,7 +64,8 @@ class Generation {
   }
 
   /**
-   * Insert at the place, wherever the user is meanwhile. All insertions are one step to undo.
+   * Insert at the place, wherever the user is meanwhile. All insertions are one step to undo, but for what the editor cuts in
+   * two because the cursor was moved.
    * @param {string} text
    */
   async #insert(text) {
@@ -70,11 +73,13 @@ class Generation {
       if (this.#unwanted) return;
       if (this.#document.isClosed) throw new Error(l10n.t("The document was closed."));
       const at = this.#document.positionAt(this.#offset);
+      this.#writing = text;
       const editor = vscode.window.visibleTextEditors.find(({ document }) => document === this.#document);
       const done = await (editor
         ? editor.edit((edit) => edit.insert(at, text), { undoStopBefore: !this.#begun, undoStopAfter: false })
         : this.#insertUnseen(at, text)
       ).then((made) => made, () => false); // the editor may be gone by now
+      this.#writing = "";
       this.#begun ||= done;
       if (done) return;
     }
@@ -94,13 +99,33 @@ class Generation {
   /** @param {vscode.TextDocumentChangeEvent} change */
   #follow({ document, contentChanges, reason }) {
     if (document !== this.#document || !contentChanges.length) return;
-    const place = this.#offset;
-    for (const { rangeOffset, rangeLength, text } of contentChanges) {
-      const end = rangeOffset + rangeLength;
-      if (end <= place) this.#offset += text.length - rangeLength;
-      else if (rangeOffset < place) this.stop(); // the place is gone
+    const [start, end] = [this.#start, this.#offset];
+    for (const { rangeOffset: from, rangeLength: gone, text } of contentChanges) {
+      const grown = text.length - gone;
+      if (this.#writing && from === end && !gone && text === this.#writing) {
+        this.#offset += grown;
+      } else if (from + gone <= start) {
+        this.#start += grown;
+        this.#offset += grown;
+      } else if (from < end) {
+        this.#offset += grown;
+        const within = start <= from && from + gone <= end;
+        if (within && reason === vscode.TextDocumentChangeReason.Undo) this.#takeBack();
+        else if (!within) this.stop(); // the place is gone
+      }
     }
-    if (reason === vscode.TextDocumentChangeReason.Undo) this.stop(); // it is not wanted
+  }
+
+  /** A part was undone: the rest is not wanted either. */
+  async #takeBack() {
+    this.#unwanted = true;
+    const written = new vscode.Range(this.#document.positionAt(this.#start), this.#document.positionAt(this.#offset));
+    if (!written.isEmpty) {
+      const edit = new vscode.WorkspaceEdit();
+      edit.delete(this.#document.uri, written);
+      await vscode.workspace.applyEdit(edit);
+    }
+    await this.stop();
   }
 }
 
