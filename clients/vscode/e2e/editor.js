@@ -158,7 +158,16 @@ class Window {
 
   /** What is in the chat view. */
   get chat() {
-    return this.page.frameLocator('iframe.webview').frameLocator('iframe#active-frame');
+    return this.webview(`${manifest.publisher}.${manifest.name}`);
+  }
+
+  /**
+   * What an extension shows in a view of its own.
+   * @param {string} extension
+   */
+  webview(extension) {
+    const outer = this.page.frameLocator(`iframe.webview[src*="extensionId=${extension}"]`);
+    return outer.frameLocator('iframe#active-frame');
   }
 
   get answers() {
