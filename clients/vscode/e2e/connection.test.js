@@ -49,7 +49,7 @@ scene('a relay that wants a key gets it from the secrets', { relay: { key: KEY }
 
 scene('a window that is reloaded in mid-answer goes on, and asks once', {}, async ({ relay, window }) => {
   await window.ask('!tokens=400 !slow=0.05');
-  await window.shows('tok30 ');
+  await window.shows('tok3 ');
   await window.reload();
   await window.is('running');
   await window.look('reloaded');

@@ -10,7 +10,6 @@ const { failureOf } = require("./words.js");
 const KEEP = 1_000;
 /** Milliseconds in which a relay surely knows a question by its key; later it would ask it anew. */
 const STILL_KNOWN = 45_000;
-const CURRENT = "conversation";
 
 /**
  * What came to a turn: of its text, of its reasoning, and whether there is `more` than those.
@@ -18,7 +17,6 @@ const CURRENT = "conversation";
  */
 
 class Chat {
-  #state;
   #connection;
   #conversations;
   /** @type {Map<Turn, AnswerStream>} */
@@ -44,7 +42,6 @@ class Chat {
    * @param {import("./connection.js").Connection} connection
    */
   constructor(context, connection) {
-    this.#state = context.workspaceState;
     this.#connection = connection;
     this.#conversations = new Conversations(context.storageUri ?? context.globalStorageUri);
     context.subscriptions.push(this.#grown, this.#switched, this.#started, this.#ended);
@@ -52,7 +49,7 @@ class Chat {
 
   /** Go on with the conversation that the window had. */
   async restore() {
-    const found = await this.#conversations.load(this.#state.get(CURRENT, ""));
+    const found = await this.#conversations.current();
     if (found && !this.current.turns.length) this.#show(found); // the user may have been faster
     await this.#conversations.prune();
   }
@@ -69,7 +66,7 @@ class Chat {
    */
   #show(conversation) {
     this.current = conversation;
-    this.#state.update(CURRENT, conversation.id);
+    this.#conversations.setCurrent(conversation.id);
     this.#switched.fire(undefined);
     for (const turn of conversation.turns) {
       if (!turn.running || this.#homes.has(turn)) continue;
@@ -94,7 +91,7 @@ class Chat {
     const turn = Turn.asked(title, question, target);
     this.current.turns.push(turn);
     this.#started.fire(turn);
-    this.#state.update(CURRENT, this.current.id);
+    this.#conversations.setCurrent(this.current.id);
     this.#follow(this.current, turn);
     return turn;
   }

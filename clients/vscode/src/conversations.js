@@ -32,12 +32,26 @@ class Conversation {
 
 class Conversations {
   #folder;
+  #current;
   /** @type {Map<string, Promise<void>>} the writes of each, one after the other */
   #writes = new Map();
 
   /** @param {vscode.Uri} storage */
   constructor(storage) {
     this.#folder = vscode.Uri.joinPath(storage, "conversations");
+    // Not in the workspace's state: a browser writes that seconds later, and a window may be reloaded before.
+    this.#current = vscode.Uri.joinPath(storage, "current");
+  }
+
+  /** The conversation that a window of this workspace showed last. */
+  async current() {
+    const bytes = await fs.readFile(this.#current).then((read) => read, () => new Uint8Array());
+    return this.load(new TextDecoder().decode(bytes));
+  }
+
+  /** @param {string} id */
+  async setCurrent(id) {
+    await this.#inTurn("current", () => this.#replace(this.#current, new TextEncoder().encode(id)));
   }
 
   /**
@@ -57,11 +71,7 @@ class Conversations {
 
   /** @param {Conversation} conversation */
   async save(conversation) {
-    const before = this.#writes.get(conversation.id) ?? Promise.resolve();
-    const write = before.then(() => this.#write(conversation));
-    this.#writes.set(conversation.id, write);
-    await write;
-    if (this.#writes.get(conversation.id) === write) this.#writes.delete(conversation.id);
+    await this.#inTurn(conversation.id, () => this.#write(conversation));
   }
 
   /** @param {string} id */
@@ -96,15 +106,34 @@ class Conversations {
       if (room < 0 && kept.length) break;
       kept.unshift(json);
     }
-    const whole = new TextEncoder().encode(`{"turns":[${kept.join(",")}]}`);
-    const beside = vscode.Uri.joinPath(this.#folder, `${id}.new`);
+    await this.#replace(this.#file(id), new TextEncoder().encode(`{"turns":[${kept.join(",")}]}`));
+  }
+
+  /**
+   * @param {vscode.Uri} file
+   * @param {Uint8Array} whole
+   */
+  async #replace(file, whole) {
+    const beside = file.with({ path: `${file.path}.new` });
     try {
       await fs.createDirectory(this.#folder);
       await fs.writeFile(beside, whole);
-      await fs.rename(beside, this.#file(id), { overwrite: true }); // one that is cut off leaves the last one whole
+      await fs.rename(beside, file, { overwrite: true }); // one that is cut off leaves the last one whole
     } catch (error) {
       console.warn("AnythingLLM Relay: a conversation could not be kept:", error);
     }
+  }
+
+  /**
+   * Write after what is being written there.
+   * @param {string} what
+   * @param {() => Promise<void>} write
+   */
+  async #inTurn(what, write) {
+    const written = (this.#writes.get(what) ?? Promise.resolve()).then(write);
+    this.#writes.set(what, written);
+    await written;
+    if (this.#writes.get(what) === written) this.#writes.delete(what);
   }
 
   /** @param {string} id */
