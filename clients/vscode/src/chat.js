@@ -158,10 +158,11 @@ class Chat {
    */
   async #follow(conversation, turn) {
     this.#homes.set(turn, conversation);
-    let kept = turn.kept.place.after;
+    let kept = "";
     const keeping = setInterval(() => {
-      if (kept !== turn.kept.place.after) this.#conversations.save(conversation);
-      kept = turn.kept.place.after;
+      const { id, after } = turn.kept.place;
+      if (kept !== `${id} ${after}`) this.#conversations.save(conversation);
+      kept = `${id} ${after}`;
     }, KEEP);
     try {
       await this.#read(turn, conversation);
