@@ -33,6 +33,7 @@ async function startRelay(settings = {}) {
     child.stderr.on("data", hear);
     ended.then(() => reject(new Error(`the relay ended:\n${said}`)));
   });
+  process.once("exit", () => child.kill()); // where a test hangs, and is ended
   const stop = async () => {
     child.kill("SIGINT");
     await ended;

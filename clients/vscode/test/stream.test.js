@@ -15,7 +15,12 @@ let relay;
 before(async () => {
   if (!skip) relay = await startRelay({ RELAY_API_KEYS: "", RELAY_HEARTBEAT: "1" });
 });
-after(() => relay?.stop());
+/** @type {(() => unknown)[]} */
+const closes = [];
+after(async () => {
+  for (const close of closes) close();
+  await relay?.stop();
+});
 
 /** @param {string} [id] */
 function place(id = "") {
@@ -59,7 +64,9 @@ async function server(answer) {
   const made = http.createServer(answer);
   await new Promise((resolve) => made.listen(0, "127.0.0.1", () => resolve(null)));
   const { port } = /** @type {net.AddressInfo} */ (made.address());
-  return { url: `http://127.0.0.1:${port}`, close: () => (made.closeAllConnections(), made.close()) };
+  const close = () => (made.closeAllConnections(), made.close());
+  closes.push(close);
+  return { url: `http://127.0.0.1:${port}`, close };
 }
 
 /** Between an asker and the relay: passes so many bytes on for each connection, then cuts it or falls silent. @param {number} most @param {boolean} silent */
@@ -80,6 +87,7 @@ async function wire(most, silent = false) {
   });
   await new Promise((resolve) => made.listen(0, "127.0.0.1", () => resolve(null)));
   const { port } = /** @type {net.AddressInfo} */ (made.address());
+  closes.push(() => made.close());
   return { url: `http://127.0.0.1:${port}`, close: () => made.close() };
 }
 
