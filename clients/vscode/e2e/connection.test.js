@@ -35,9 +35,10 @@ scene('a relay that wants a key gets it from the secrets', { relay: { key: KEY }
   assert.equal(await window.answer.locator('.error .code').innerText(), 'unauthorized');
   await window.look('key-needed');
   await window.run('anythingllmRelay.setKey');
-  const input = window.page.locator('.quick-input-widget input[type=password]');
-  await input.fill(KEY);
-  await input.press('Enter');
+  await window.page.locator('.quick-input-title').getByText('The relay’s key').waitFor();
+  await window.page.locator('.quick-input-widget input[type=password]').pressSequentially(KEY);
+  await window.page.keyboard.press('Enter');
+  await window.chat.locator('#status').getByText('ready').waitFor();
   await window.ask('!echo open');
   await window.is('complete');
   assert.equal(await window.text(), 'open');
