@@ -96,7 +96,8 @@ class Editor {
    * @returns {Promise<Window>}
    */
   async window({ files = {}, open, settings = {}, size = { width: 1280, height: 800 } } = {}) {
-    const folder = await fs.mkdtemp(path.join(this.folder, 'project-'));
+    const folder = path.join(await fs.mkdtemp(path.join(this.folder, 'of-a-test-')), 'project');
+    await fs.mkdir(folder);
     for (const [name, text] of Object.entries(files)) await fs.writeFile(path.join(folder, name), text);
     // What a machine has of its own is read from the second place.
     for (const place of ['User', 'Machine']) {

@@ -32,14 +32,18 @@ scene(
   },
 );
 
+// What the stand-in is to answer is far below, out of sight.
+const ORDER =
+  '!slow=0.1 !echo ```python\ndef greet(name: str) -> str:\n    """Say hello to somebody."""\n    return f"Hello, {name}!"\n```\n';
+
 scene(
   'picture of code that is generated',
-  { window: { size, files: { 'greet.py': '# Greet somebody by name.\n' }, open: 'greet.py' } },
+  { window: { size, files: { 'greet.py': `# Greet somebody by name.\n${'\n'.repeat(60)}${ORDER}` }, open: 'greet.py' } },
   async ({ window }) => {
     await window.focus();
     await window.run('anythingllmRelay.generate');
-    await until(async () => (await window.shown()).includes('return f'), 'the first lines of code');
+    await until(async () => (await window.shown()).includes('Say hello'), 'the first lines of code');
     await window.look('readme-generate');
-    await until(async () => (await window.shown()).includes('print(greet("editor"))'), 'the last line of code');
+    await until(async () => (await window.shown()).includes('return f"Hello, {name}!"'), 'the last line of code');
   },
 );
