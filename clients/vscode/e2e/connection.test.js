@@ -48,17 +48,20 @@ scene('a relay that wants a key gets it from the secrets', { relay: { key: KEY }
   assert.equal(relay.asked, 1);
 });
 
-scene('a window that is reloaded in mid-answer goes on, and asks once', {}, async ({ relay, window }) => {
-  await window.ask('!tokens=400 !slow=0.05');
-  await window.shows('tok3 ');
-  await window.reload();
-  await window.is('running');
-  await window.look('reloaded');
-  await window.is('complete');
-  assert.equal(await window.text(), counted(400));
-  assert.equal(await window.answers.count(), 1);
-  assert.equal(relay.asked, 1);
-});
+// At the beginning the extension has not kept any of the answer, and later it has.
+for (const seen of ['tok3 ', 'tok80 ']) {
+  scene(`a window that is reloaded after ${seen.trim()} goes on, and asks once`, {}, async ({ relay, window }) => {
+    await window.ask('!tokens=400 !slow=0.05');
+    await window.shows(seen);
+    await window.reload();
+    await window.is('running');
+    await window.look('reloaded');
+    await window.is('complete');
+    assert.equal(await window.text(), counted(400));
+    assert.equal(await window.answers.count(), 1);
+    assert.equal(relay.asked, 1);
+  });
+}
 
 scene('what was said is there after a reload', {}, async ({ relay, window }) => {
   await window.ask('!tokens=5');

@@ -19,7 +19,7 @@ const VSIX = path.join(CACHE, 'anythingllm-relay.vsix');
 /** Where pictures are left, to be looked at. */
 const SCREENSHOTS = path.join(CACHE, 'screenshots');
 /** How long anything may take, in ms: other processes share the machine. */
-const PATIENCE = Number(process.env.PAT||60_000);
+const PATIENCE = 60_000;
 
 /** How long something may take that is tried again. */
 const SOON = 5_000;
