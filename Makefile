@@ -26,7 +26,7 @@ test: $(VENV)/ready-test
 test-vscode: $(VENV)/ready clients/vscode/node_modules/.package-lock.json  ## the extension, in a real VS Code
 	cd clients/vscode && npm run check && npx tsc -p e2e && mkdir -p .vscode-test && \
 		npm run package -- --out .vscode-test/anythingllm-relay.vsix && \
-		PYTHON="$(abspath $(IN))" node --test --test-concurrency=1 e2e/*.test.js
+		PYTHON="$(abspath $(IN))" node --test --test-concurrency=1 --test-timeout=900000 e2e/*.test.js
 
 clients/vscode/node_modules/.package-lock.json: clients/vscode/package-lock.json
 	npm ci --prefix clients/vscode --ignore-scripts --no-audit --no-fund --loglevel=error

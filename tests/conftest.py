@@ -7,11 +7,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import hypothesis
 import pytest
 
 from relay.standin import StandIn
 from tests.canary import Canary, listening
 from tests.running import Relay, settings
+
+# Its default fails an example that takes 200 ms, as any may on a machine that others use too.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 def _open_sockets() -> set[str]:

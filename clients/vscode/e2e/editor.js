@@ -127,8 +127,7 @@ class Editor {
 
   async stop() {
     await this.browser.close();
-    this.server.kill('SIGTERM');
-    await once(this.server, 'exit');
+    if (this.server.kill('SIGTERM')) await once(this.server, 'exit');
     await fs.rm(this.folder, { recursive: true, force: true, maxRetries: 5 });
   }
 }

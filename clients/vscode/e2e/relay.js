@@ -97,7 +97,7 @@ function run(folder, words, settings) {
       }
     },
     async end() {
-      if (child.exitCode !== null) return;
+      if (child.exitCode !== null || child.signalCode !== null) return;
       child.kill('SIGINT');
       await once(child, 'exit');
     },
