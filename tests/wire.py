@@ -3,7 +3,6 @@
 import contextlib
 import re
 import socket
-from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d) [\t -~\x80-\xff]*")
@@ -33,12 +32,7 @@ class Wire:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._socket.close()
 
     def send(self, data: bytes) -> None:

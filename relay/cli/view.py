@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from threading import Event, RLock, Thread
-from types import TracebackType
 from typing import Any, BinaryIO, Final, Literal, Self
 
 from markdown_it import MarkdownIt
@@ -52,12 +51,7 @@ class View(ABC):
         return self
 
     @abstractmethod
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *exc_info: object) -> None: ...
 
     @abstractmethod
     def _answer(self, text: str) -> None:
@@ -84,12 +78,7 @@ class PlainView(View):
         self._line_open = False  # of the answer
         self._aside_open = False
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._end_aside()
         self._end_line()
 
@@ -163,12 +152,7 @@ class TerminalView(View):
         self._drawing.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._over.set()
         self._drawing.join(_PATIENCE)
         try:

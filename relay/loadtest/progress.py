@@ -1,6 +1,5 @@
 """What is told while a load test runs: a live view on a terminal, else a line now and then."""
 
-from types import TracebackType
 from typing import Final, Self
 
 from rich.console import Console
@@ -31,12 +30,7 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._live.stop()
 
     def watch(self, new: Slice) -> None:
