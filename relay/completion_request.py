@@ -13,6 +13,7 @@ import msgspec
 from relay import question
 from relay.errors import Code, RelayError
 from relay.question import CALLS_AGENT, Policy, Question, bad
+from relay.surrogates import is_well_formed
 
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
 _IMAGE: Final = re.compile(r"data:(image/[a-z0-9.+-]{1,64});base64,", re.IGNORECASE)
@@ -171,7 +172,7 @@ def _message(message: _Message, name: str) -> Message:
         texts, images = _parts(message.content, f"{name}.content")
     else:
         texts, images = [message.content or ""], []
-    if not all(map(question.is_well_formed, [*texts, *images])):
+    if not all(map(is_well_formed, [*texts, *images])):
         raise bad(f"`{name}.content` holds half of a surrogate pair, which is no character.")
     return Message(message.role, "\n".join(texts), images)
 

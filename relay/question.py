@@ -14,6 +14,7 @@ import msgspec
 from relay.errors import Code, RelayError
 from relay.frames import Format, SourceDetail
 from relay.reasoning import Handling
+from relay.surrogates import is_well_formed
 
 Mode = Literal["chat", "query", "automatic"]
 SLUG: Final = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
@@ -259,15 +260,6 @@ def _string(fields: Mapping[str, Any], name: str) -> str | None:
     if not is_well_formed(value):
         raise bad(f"`{name}` holds half of a surrogate pair, which is no character.")
     return value
-
-
-def is_well_formed(text: str) -> bool:
-    """Whether no half of a surrogate pair is in it, which no UTF-8 can carry."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _boolean(fields: Mapping[str, Any], name: str) -> bool:

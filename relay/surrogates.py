@@ -7,6 +7,15 @@ frames (recording `surrogate_halves`).
 from typing import Any
 
 
+def is_well_formed(text: str) -> bool:
+    """Whether no half of a surrogate pair is in it, which no UTF-8 can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def well_formed(text: str) -> str:
     """Return `text` with halves that stand side by side joined, and lone ones as U+FFFD."""
     if text.isascii():

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from relay.cli import prompt
 from relay.cli.prompt import BadInput, Code, Output
 from relay.cli.words import Words
+from relay.surrogates import is_well_formed
 
 URL_VARIABLE: Final = "ASK_RELAY_URL"
 KEY_VARIABLE: Final = "ASK_RELAY_KEY"
@@ -107,7 +108,7 @@ def _parsers(words: Words) -> tuple[argparse.ArgumentParser, argparse.ArgumentPa
 
 def _question(given: argparse.Namespace, stdin: BinaryIO | None, words: Words) -> str:
     question = " ".join(given.question)
-    if not _is_well_formed(question):
+    if not is_well_formed(question):
         raise BadInput(words.not_utf8.format(name="QUESTION"))
     output_is_piped = given.traceback == _STDIN or (given.fix is not None and given.traceback is None)
     if not question and not output_is_piped and given.fix is None and stdin is not None:
@@ -181,14 +182,6 @@ def _url(text: str, words: Words) -> str:
     if not good or "@" in parts.netloc:
         raise BadInput(words.no_address.format(url=text))
     return text
-
-
-def _is_well_formed(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _not_read(name: str, error: OSError, words: Words) -> BadInput:
