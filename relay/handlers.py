@@ -127,7 +127,7 @@ def release(request: web.Request, stream: RelayStream, *, taken: bool, stuck: bo
     if stuck:
         outcome = "stuck"
         metrics.dropped("stuck")
-    _tell_end(metrics, request_id(request), stream, outcome or "left")
+    _tell_end(metrics, request_id(request), stream, outcome or "client_closed")
 
 
 def _resumable(request: web.Request, asked: Question, key: str | None) -> ResumableStream:
@@ -143,7 +143,7 @@ def _resumable(request: web.Request, asked: Question, key: str | None) -> Resuma
         return make_stream(request, asked, encoding, window)
 
     def ended(stream: RelayStream) -> None:
-        _tell_end(metrics, id_, stream, stream.outcome or "left")
+        _tell_end(metrics, id_, stream, stream.outcome or "client_closed")
 
     return resumable.open(make, owner=owner, asked=before, ended=ended)
 

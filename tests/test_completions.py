@@ -439,7 +439,7 @@ async def test_giving_up_an_answer_in_one_piece_stops_the_model(
         await asyncio.wait([waiting])
         await left(standin)
     await relay.idle()
-    assert vars(caplog.records[-1])["fields"]["outcome"] == "left"
+    assert vars(caplog.records[-1])["fields"]["outcome"] == "client_closed"
 
 
 async def left(standin: StandIn) -> None:
@@ -493,7 +493,7 @@ async def test_a_client_that_leaves_before_it_took_all_has_left(
         while running_now.outcome is None:
             await asyncio.sleep(0.01)
     await relay.idle()
-    assert vars(caplog.records[-1])["fields"]["outcome"] == "left"
+    assert vars(caplog.records[-1])["fields"]["outcome"] == "client_closed"
 
 
 @contextmanager

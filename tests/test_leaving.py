@@ -67,7 +67,7 @@ async def test_leaving_while_text_flows(
         await listening.until("chunk")
     await gone(standin)
     await relay.idle()
-    assert vars(caplog.records[-1])["fields"]["outcome"] == "left"
+    assert vars(caplog.records[-1])["fields"]["outcome"] == "client_closed"
 
 
 async def test_leaving_an_agent(relay: Relay, standin: StandIn) -> None:

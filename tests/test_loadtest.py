@@ -161,7 +161,7 @@ async def test_the_relay_is_told_of_those_who_leave(relay: Relay, standin: Stand
         ask = await standin.next_ask()
         await ask.ended.wait()
         assert ask.outcome == "left"
-    assert await relay.counted('relay_streams_total{outcome="left"}') == 5
+    assert await relay.counted('relay_streams_total{outcome="client_closed"}') == 5
 
 
 async def test_an_answer_that_is_over_is_not_left(relay: Relay) -> None:

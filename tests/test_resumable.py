@@ -223,7 +223,7 @@ async def test_nobody_comes_back_in_time(
     assert await relay.answers("DELETE", f"/streams/{stream}") == (404, "unknown_stream")
     assert not len(relay.app[RESUMABLE])
     await relay.idle()
-    assert vars(caplog.records[-1])["fields"]["outcome"] == "left"
+    assert vars(caplog.records[-1])["fields"]["outcome"] == "client_closed"
 
 
 async def test_who_comes_back_in_time_keeps_it(start_relay: StartRelay, standin: StandIn) -> None:
@@ -672,4 +672,4 @@ async def test_streams_are_counted(relay: Relay) -> None:
     assert await relay.counted('relay_streams_total{outcome="upstream_aborted"}') == 1
     while await relay.counted("relay_streams_active") != 1:  # the resumable one
         pass
-    assert await relay.counted('relay_streams_total{outcome="left"}') == 1
+    assert await relay.counted('relay_streams_total{outcome="client_closed"}') == 1

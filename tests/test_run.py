@@ -625,10 +625,10 @@ async def test_client_that_leaves(relay: Start) -> None:
     program = await relay()
     async with asking(program, "!endless !slow=0.05") as listening:
         await listening.until("chunk")
-    assert "outcome=left" in await program.logs("stream ended")
+    assert "outcome=client_closed" in await program.logs("stream ended")
     async with asking(program, "!silent"):
         pass
-    assert "outcome=left" in await program.logs("stream ended")
+    assert "outcome=client_closed" in await program.logs("stream ended")
     assert await program.stop() == 0
     only_our_lines(program)
 
