@@ -19,8 +19,8 @@ from relay.streams import Streams
 from relay.upstream import Upstream
 
 
-def create_app(settings: Settings) -> web.Application:
-    """Return the relay. relay.server.Runner runs it as it must be run."""
+def create_app(settings: Settings, metrics: Metrics | None = None) -> web.Application:
+    """Return the relay, which counts in `metrics`. relay.server.Runner runs it as it must be run."""
     app = web.Application(client_max_size=settings.relay_max_body_bytes)
     app[handlers.POLICY] = Policy(
         workspace=settings.anythingllm_workspace_slug,
@@ -42,8 +42,9 @@ def create_app(settings: Settings) -> web.Application:
     app[handlers.REDACTOR] = _redactor(settings)
     streams = Streams(settings.relay_max_streams, settings.relay_max_streams_per_key)
     app[handlers.STREAMS] = streams
-    metrics = app[handlers.METRICS] = Metrics()
-    metrics.watch("relay_streams_active", "Answers that run now.", lambda: len(streams))
+    metrics = app[handlers.METRICS] = metrics or Metrics()
+    metrics.watch("relay_streams_active", lambda: len(streams))
+    metrics.watch("relay_workers", lambda: not streams.draining)
     app[handlers.RESUMABLE] = ResumableStreams(
         streams,
         patience=settings.relay_resume_window,
@@ -64,21 +65,18 @@ def create_app(settings: Settings) -> web.Application:
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
         async with create_upstream(settings) as app[handlers.UPSTREAM]:
-            metrics.watch(
-                "relay_upstream_connections",
-                "Connections to AnythingLLM that an answer uses now.",
-                lambda: app[handlers.UPSTREAM].connections,
-            )
+            metrics.watch("relay_upstream_connections", lambda: app[handlers.UPSTREAM].connections)
             yield
             await app[handlers.RESUMABLE].close()
 
-    async def lag(_app: web.Application) -> AsyncIterator[None]:
-        measuring = asyncio.create_task(metrics.measure_lag())
+    async def measured(_app: web.Application) -> AsyncIterator[None]:
+        measuring = asyncio.create_task(metrics.run())
         yield
         measuring.cancel()
         await asyncio.wait([measuring])
+        metrics.publish()
 
-    app.cleanup_ctx.extend([upstream, lag])
+    app.cleanup_ctx.extend([measured, upstream])
     return app
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ async def test_connections_to_anythingllm_are_those_in_use(relay: Relay, standin
 async def test_the_event_loop_is_watched(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "_LOOK", 0.05)
     own = metrics.Metrics()
-    measuring = asyncio.create_task(own.measure_lag())
+    measuring = asyncio.create_task(own.run())
     await asyncio.sleep(0.01)
     blocked = asyncio.get_running_loop().time() + 0.3
     while asyncio.get_running_loop().time() < blocked:
@@ -79,6 +80,62 @@ async def test_the_event_loop_is_watched(relay: Relay, monkeypatch: pytest.Monke
     measuring.cancel()
     await asyncio.wait([measuring])
     assert await relay.counted("relay_event_loop_lag_seconds") >= 0
+
+
+def told(by: metrics.Metrics) -> dict[str, float]:
+    """All that is told, by name and label."""
+    lines = [line.rsplit(" ", 1) for line in by.text().decode().splitlines() if line[0] != "#"]
+    return {name: float(value) for name, value in lines}
+
+
+def test_each_process_tells_of_all() -> None:
+    """Sums of what each counted and measured, and the latest of the event loops."""
+    board = metrics.Board(3)
+    first, second = metrics.Metrics(board, board.take()), metrics.Metrics(board, board.take())
+    for own, active in ((first, 1), (second, 2)):
+        own.watch("relay_streams_active", partial(float, active))
+        own.watch("relay_event_loop_lag_seconds", partial(float, active / 8))
+        own.ended("complete")
+        own.ended("upstream_timeout")
+        own.dropped("stuck")
+        own.said(active, 0.02, first=True)
+        own.said(active, 7, first=False)
+        own.publish()
+    assert first.text() == second.text()
+    of = told(first)
+    assert of["relay_streams_active"] == 3
+    assert of["relay_event_loop_lag_seconds"] == 0.25
+    assert of["relay_chunks_total"] == 6
+    assert of['relay_streams_total{outcome="complete"}'] == 2
+    assert of['relay_upstream_errors_total{code="upstream_timeout"}'] == 2
+    assert of['relay_clients_dropped_total{reason="stuck"}'] == 2
+    assert of['relay_time_to_first_chunk_seconds_bucket{le="0.025"}'] == 2
+    assert of["relay_inter_chunk_seconds_sum"] == 14
+    assert of['relay_inter_chunk_seconds_bucket{le="5.0"}'] == 0
+    assert of['relay_inter_chunk_seconds_bucket{le="10.0"}'] == 2
+
+
+def test_counts_outlive_their_process() -> None:
+    """What a process measured is over with it; what it counted stays, and its successor counts on."""
+    board = metrics.Board(2)
+    rows = [board.take(), board.take()]
+    first, second = (metrics.Metrics(board, row) for row in rows)
+    for own in (first, second):
+        own.watch("relay_streams_active", lambda: 1)
+        own.ended("complete")
+        own.said(1, 0.02, first=True)
+        own.publish()
+    board.give_back(rows[0])
+    before = told(second)
+    assert before["relay_streams_active"] == 1
+    assert before['relay_streams_total{outcome="complete"}'] == 2
+    assert board.free == 1
+    assert board.take() == rows[0]
+    third = metrics.Metrics(board, rows[0])
+    third.ended("complete")
+    after = told(third)
+    assert after['relay_streams_total{outcome="complete"}'] == 3
+    assert after["relay_time_to_first_chunk_seconds_count"] == 2
 
 
 async def test_numbers_are_for_those_with_a_key(start_relay: StartRelay) -> None:
