@@ -99,6 +99,9 @@ class Settings(BaseModel):
     relay_port: int = Field(
         5000, ge=0, le=65535, description="write a whole number from 0 (any free port) to 65535"
     )
+    relay_workers: Annotated[int, AfterValidator(values.workers)] = Field(
+        1, ge=1, le=64, description="write a whole number from 1 to 64; on Windows, 1"
+    )
     relay_api_keys_file: Annotated[Path, AfterValidator(values.keys_file)] | None = Field(
         None, description="write the path of a text file with one key a line"
     )
@@ -185,7 +188,12 @@ class Loaded:
 
 
 def load(
-    env_file: Path | None, *, demo: bool = False, host: str | None = None, port: int | None = None
+    env_file: Path | None,
+    *,
+    demo: bool = False,
+    host: str | None = None,
+    port: int | None = None,
+    workers: int | None = None,
 ) -> Loaded:
     """Read the settings: the command line wins over the environment, that over the file."""
     in_file, warnings = _read(env_file)
@@ -198,7 +206,7 @@ def load(
 
     options = {
         name: str(value)
-        for name, value in (("RELAY_HOST", host), ("RELAY_PORT", port))
+        for name, value in (("RELAY_HOST", host), ("RELAY_PORT", port), ("RELAY_WORKERS", workers))
         if value is not None
     }
     given |= options

@@ -4,6 +4,7 @@ No text shows a value that may be a secret, or that may have one in it.
 """
 
 import ipaddress
+import os
 import re
 from pathlib import Path
 from reprlib import repr as shown  # shortens: a whole file pasted into a value stays one line
@@ -99,6 +100,13 @@ def listen_host(value: str) -> str:
     if _ip(host) is None and not _NAME.fullmatch(host):
         raise ValueError(f"{shown(value)} is not a host name or IP address")
     return host
+
+
+def workers(value: int) -> int:
+    """Return a number of processes that this system can run on one port."""
+    if value > 1 and not hasattr(os, "fork"):
+        raise ValueError(f"{value} processes cannot share a port on this system")
+    return value
 
 
 def is_beyond_loopback(host: str) -> bool:

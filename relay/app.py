@@ -45,6 +45,11 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> web.Applic
     metrics = app[handlers.METRICS] = metrics or Metrics()
     metrics.watch("relay_streams_active", lambda: len(streams))
     metrics.watch("relay_workers", lambda: not streams.draining)
+    if settings.relay_workers > 1:
+        app[handlers.NOT_RESUMABLE] = (
+            "RELAY_WORKERS is more than 1 and RELAY_REDIS_URL is not set: no stream can be resumed: its"
+            " readers may come to another process; ask without `resumable` and `Idempotency-Key`."
+        )
     app[handlers.RESUMABLE] = ResumableStreams(
         streams,
         patience=settings.relay_resume_window,

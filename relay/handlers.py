@@ -40,6 +40,7 @@ REDACTOR: Final = web.AppKey("redactor", Redactor)
 UPSTREAM: Final = web.AppKey("upstream", Upstream)
 STREAMS: Final = web.AppKey("streams", Streams)
 RESUMABLE: Final = web.AppKey("resumable", ResumableStreams)
+NOT_RESUMABLE: Final = web.AppKey("not_resumable", str)  # why none can be held, if so
 METRICS: Final = web.AppKey("metrics", Metrics)
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f-]{1,128}", re.ASCII)
@@ -67,14 +68,14 @@ async def stream_ask(request: web.Request) -> web.StreamResponse:
 @routes.get("/streams/{id}", allow_head=False, expect_handler=body.on_expect)
 async def follow(request: web.Request) -> web.StreamResponse:
     """Go on with a resumable stream where its reader was cut off, or read it from the start."""
-    held = request.app[RESUMABLE].find(request.match_info["id"], request.get(OWNER))
+    held = _resumable_streams(request).find(request.match_info["id"], request.get(OWNER))
     return await _follow(request, held, _event_id(request))
 
 
 @routes.delete("/streams/{id}", expect_handler=body.on_expect)
 async def cancel(request: web.Request) -> web.Response:
     """Stop a resumable stream, for all its readers."""
-    resumable = request.app[RESUMABLE]
+    resumable = _resumable_streams(request)
     await resumable.cancel(resumable.find(request.match_info["id"], request.get(OWNER)))
     return web.Response(status=204)
 
@@ -130,9 +131,16 @@ def release(request: web.Request, stream: RelayStream, *, taken: bool, stuck: bo
     _tell_end(metrics, request_id(request), stream, outcome or "client_closed")
 
 
+def _resumable_streams(request: web.Request) -> ResumableStreams:
+    """Return those of this relay. Raises RelayError (resume_unavailable) where it cannot hold any."""
+    if (reason := request.app.get(NOT_RESUMABLE)) is not None:
+        raise RelayError(Code.RESUME_UNAVAILABLE, reason, retryable=False)
+    return request.app[RESUMABLE]
+
+
 def _resumable(request: web.Request, asked: Question, key: str | None) -> ResumableStream:
     """Return the stream that was asked for with the same key before, or begin one."""
-    resumable, owner = request.app[RESUMABLE], request.get(OWNER)
+    resumable, owner = _resumable_streams(request), request.get(OWNER)
     metrics, id_ = request.app[METRICS], request_id(request)  # not the request, which may be large
     before = None if key is None else Asked(key, asked.digest())
     if before is not None and (held := resumable.find_asked(before, owner)) is not None:

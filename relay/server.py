@@ -44,7 +44,7 @@ async def serve(
         for one in sockets:
             await web.SockSite(runner, one, backlog=BACKLOG).start()
         stop = _stop_signal()
-        _tune_collector()
+        tune_collector()
         ready(url_of(sockets[0]))
         await stop.wait()
         log.info("stopping", extra={"fields": {"open_streams": len(app[STREAMS]), "grace_s": grace}})
@@ -68,7 +68,7 @@ class Runner(web.AppRunner):
         return Connections(made, limit=self._max_connections, access_log=None, auto_decompress=False)
 
 
-def _tune_collector() -> None:
+def tune_collector() -> None:
     """Have Python look for cycles seldom: few things here are one, and each look stops all streams."""
     gc.collect()
     gc.freeze()  # what is loaded by now stays

@@ -27,6 +27,7 @@ class Streams:
         self._readers = 0
         self._none_left = asyncio.Event()
         self._drain_ends_at: float | None = None
+        self._refuses = False
 
     def __len__(self) -> int:
         """Return how many answers run."""
@@ -39,7 +40,7 @@ class Streams:
 
     def refuse_if_draining(self) -> None:
         """Raise RelayError (shutting_down) once the relay is about to stop."""
-        if self._drain_ends_at is not None:
+        if self._drain_ends_at is not None and self._refuses:
             left = max(1, round(self._drain_ends_at - asyncio.get_running_loop().time()))
             raise _shutting_down({"Retry-After": str(left)})
 
@@ -79,8 +80,23 @@ class Streams:
 
     async def drain(self, grace: float) -> None:
         """Let no new answer begin, give the others `grace` seconds, then tell each that it ends."""
+        self.refuse()
+        await self.hand_over(grace, 0)
+
+    def refuse(self) -> None:
+        """Let no new answer begin, now or once a drain begins."""
+        self._refuses = True
+
+    async def hand_over(self, grace: float, moment: float) -> None:
+        """Drain as other processes take over: whoever still has a connection here may ask until the end.
+
+        That is when nothing runs, but a moment from now at the earliest, in seconds as well.
+        """
         self._drain_ends_at = asyncio.get_running_loop().time() + grace
-        await self._wait_for_none(grace)
+        with self.serving():
+            await asyncio.sleep(moment)
+        await self._wait_for_none(grace - moment)
+        self.refuse()
         for stream in tuple(self._running):
             stream.stop("shutdown", _shutting_down())
         await self._wait_for_none(_GOODBYE)

@@ -5,11 +5,15 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import aiohttp
+
 from relay.standin import KEY, WORKSPACE
+from tests.running import Listening
 
 RUN: Final = Path(__file__).parent.parent / "run.py"
 LOG_LINE: Final = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (DEBUG|INFO) ")
@@ -35,6 +39,10 @@ class Program:
     def pid(self) -> int:
         """The id of the process."""
         return self._process.pid
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signal it and all its children, as Ctrl-C in a terminal does."""
+        os.killpg(self.pid, number)
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -94,6 +102,7 @@ async def spawn(cwd: Path, arguments: tuple[str, ...], env: Mapping[str, str]) -
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         preexec_fn=None if sys.platform == "win32" else take_interrupts,
+        process_group=None if sys.platform == "win32" else 0,  # as a terminal has it
     )
     return Program(process)
 
@@ -110,3 +119,22 @@ def upstream(url: str) -> dict[str, str]:
         "ANYTHINGLLM_API_KEY": KEY,
         "ANYTHINGLLM_WORKSPACE_SLUG": WORKSPACE,
     }
+
+
+@asynccontextmanager
+async def asking(
+    program: Program, question: str, headers: dict[str, str] | None = None
+) -> AsyncIterator[Listening]:
+    """Ask over a connection of its own; leaving early is leaving."""
+    body = {"question": question}
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as client,
+        client.post(f"{program.url}/stream-ask", json=body, headers=headers) as response,
+    ):
+        yield Listening(response)
+
+
+async def get(program: Program, path: str) -> tuple[int, str]:
+    """Return the status and the body of what is at this address."""
+    async with aiohttp.ClientSession() as client, client.get(program.url + path) as response:
+        return response.status, await response.text()

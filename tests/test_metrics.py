@@ -95,6 +95,7 @@ def test_each_process_tells_of_all() -> None:
     for own, active in ((first, 1), (second, 2)):
         own.watch("relay_streams_active", partial(float, active))
         own.watch("relay_event_loop_lag_seconds", partial(float, active / 8))
+        own.watch("process_resident_memory_bytes", partial(float, active))
         own.ended("complete")
         own.ended("upstream_timeout")
         own.dropped("stuck")

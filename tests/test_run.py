@@ -17,7 +17,7 @@ import pytest
 
 from relay.standin import KEY, StandIn
 from tests.canary import Canary
-from tests.program import LOG_LINE, Program, spawn, upstream
+from tests.program import LOG_LINE, Program, asking, get, spawn, upstream
 from tests.running import Listening
 
 # Longer than any test may last: a program that ends all the same did not wait for it.
@@ -97,24 +97,6 @@ def refusing_port() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
-@asynccontextmanager
-async def asking(
-    program: Program, question: str, headers: dict[str, str] | None = None
-) -> AsyncIterator[Listening]:
-    """Ask over a connection of its own; leaving early is leaving."""
-    body = {"question": question}
-    async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as client,
-        client.post(f"{program.url}/stream-ask", json=body, headers=headers) as response,
-    ):
-        yield Listening(response)
-
-
-async def get(program: Program, path: str) -> tuple[int, str]:
-    async with aiohttp.ClientSession() as client, client.get(program.url + path) as response:
-        return response.status, await response.text()
-
-
 async def send(program: Program, data: bytes) -> bytes:
     """Send bytes over a bare socket, and no more; return all that comes back."""
     host, _, port = program.url.removeprefix("http://").rpartition(":")
@@ -135,7 +117,7 @@ async def test_help_names_every_option(run: Run) -> None:
     """`--help` tells of every option and exits well."""
     status, out, err = await run("--help")
     assert (status, err) == (0, "")
-    for option in ("--demo", "--check", "--host", "--port"):
+    for option in ("--demo", "--check", "--host", "--port", "--workers"):
         assert option in out
 
 

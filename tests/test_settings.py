@@ -634,6 +634,25 @@ def test_bad_host_is_refused(env: Env, host: str) -> None:
     assert only_line(refusal(host=host)).startswith(f"--host: '{host}' is not a host name")
 
 
+def test_workers(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--workers wins; several are refused where processes cannot be forked."""
+    env(RELAY_WORKERS="3")
+    assert load(None).settings.relay_workers == 3
+    assert load(None, workers=2).settings.relay_workers == 2
+    monkeypatch.delattr(os, "fork", raising=False)
+    assert "RELAY_WORKERS: 3 processes cannot share a port on this system" in refusal()
+    assert load(None, workers=1).settings.relay_workers == 1
+
+
+@pytest.mark.parametrize("workers", ["0", "65", "two", "1.5"])
+def test_a_bad_number_of_workers_is_refused(env: Env, workers: str) -> None:
+    """From one to what anybody may want."""
+    env(RELAY_WORKERS=workers)
+    assert only_line(refusal()).startswith(
+        f"RELAY_WORKERS: '{workers}' is not allowed; write a whole number"
+    )
+
+
 def test_an_empty_host_on_the_command_line_is_refused(env: Env) -> None:
     """--host "" must not open every interface."""
     env()

@@ -1,4 +1,4 @@
-"""`python -m relay.standin`: the stand-in alone, until Ctrl-C."""
+"""`python -m relay.standin`: the stand-in alone, until Ctrl-C or the end of its input."""
 
 import argparse
 import asyncio
@@ -24,12 +24,15 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, default=3001, help="0 takes a free one (3001)")
+    parser.add_argument(
+        "--until-eof", action="store_true", help="stop when standard input, a pipe, is closed"
+    )
     arguments = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(arguments.port))
+        asyncio.run(_serve(arguments.port, until_eof=arguments.until_eof))
 
 
-async def _serve(port: int) -> None:
+async def _serve(port: int, *, until_eof: bool) -> None:
     standin = StandIn()
     try:
         await standin.start(port)
@@ -37,8 +40,11 @@ async def _serve(port: int) -> None:
         sys.exit(f"Cannot listen on port {port}: {error}")
     sys.stdout.write(f"url        {standin.url}\nkey        {KEY}\nworkspace  {WORKSPACE}\n")
     sys.stdout.flush()
+    closed = asyncio.Event()
+    if until_eof:
+        asyncio.get_running_loop().add_reader(sys.stdin, closed.set)
     try:
-        await asyncio.get_running_loop().create_future()
+        await closed.wait()
     finally:
         await standin.stop()
 
