@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -373,3 +374,53 @@ async def test_a_reload_cuts_nobody(start: Start, tmp_path: Path) -> None:
     await until_counted(program, 'relay_streams_total{outcome="complete"}', asked + 1)
     assert await program.stop() == 0
     assert program.err.count("stream ended") == asked + 1
+
+
+async def test_bad_settings_change_nothing(start: Start, tmp_path: Path) -> None:
+    """They are told, without their secrets, and the workers that are there go on."""
+    (tmp_path / ".env").write_text("RELAY_HEARTBEAT=15\n")
+    program, pids = await start()
+    (tmp_path / ".env").write_text("RELAY_HEARTBEAT=0\nRELAY_API_KEYS=short, K3Y\n")
+    program.signal(signal.SIGHUP)
+    line = await program.logs("not reloaded")
+    assert "RELAY_HEARTBEAT: '0' is not allowed; write a number of seconds above 0" in line
+    assert "K3Y" not in line
+    for pid in pids:
+        with only(pid, pids):
+            assert (await ask(program)).end["reason"] == "complete"
+            assert pid_in(await program.logs("stream ended")) == pid
+    assert await program.stop() == 0
+
+
+async def test_a_reload_changes_the_number_of_workers_but_not_the_address(
+    start: Start, tmp_path: Path
+) -> None:
+    """What is bound stays, which is told; the log's form changes as any other setting does."""
+    (tmp_path / ".env").write_text("RELAY_WORKERS=2\nRELAY_PORT=0\n")
+    program, old = await start(RELAY_WORKERS="", RELAY_PORT="")
+    (tmp_path / ".env").write_text("RELAY_WORKERS=3\nRELAY_PORT=1\nRELAY_LOG_FORMAT=json\n")
+    program.signal(signal.SIGHUP)
+    assert "RELAY_HOST and RELAY_PORT stay as they are" in await program.logs("RELAY_PORT")
+    new = {json.loads(await program.logs("worker started"))["pid"] for _ in range(3)}
+    assert len(new - {*old}) == 3
+    for _ in old:
+        await program.logs("worker retires")
+    await until_counted(program, "relay_workers", 3)
+    assert (await ask(program)).end["reason"] == "complete"
+    assert await program.stop() == 0
+
+
+async def test_new_settings_must_be_good_for_the_address_that_stays(
+    start: Start, tmp_path: Path
+) -> None:
+    """Without keys, only loopback may be listened on, and until the next start that is not so."""
+    (tmp_path / ".env").write_text(
+        "RELAY_HOST=0.0.0.0\nRELAY_API_KEYS=client-key-1\nRELAY_ALLOWED_HOSTS=127.0.0.1\n"
+    )
+    program, _ = await start()
+    (tmp_path / ".env").write_text("RELAY_HOST=localhost\n")
+    program.signal(signal.SIGHUP)
+    assert "RELAY_API_KEYS: is not set" in await program.logs("not reloaded")
+    async with asking(program, "Hello") as refused:
+        assert refused.response.status == 401
+    assert await program.stop() == 0
