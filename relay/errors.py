@@ -88,8 +88,11 @@ class RelayError(Exception):
     """Something went wrong that a person is told about, in a sentence.
 
     `status` and `retryable` follow the table unless the case knows better (a provider's 429, say).
-    `headers` go out with a refusal (`Retry-After`, `Allow`).
+    `headers` go out with a refusal (`Retry-After`, `Allow`). `upstream_status` is for the log: the
+    HTTP status of AnythingLLM's answer, where there is one and it cannot be used.
     """
+
+    upstream_status: int | None = None
 
     def __init__(
         self,

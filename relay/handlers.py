@@ -12,7 +12,7 @@ from relay.encoding import Encoding, EventEncoding
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
 from relay.metrics import CONTENT_TYPE, Metrics
-from relay.middlewares import OWNER, request_id
+from relay.middlewares import OWNER, ids, traceparent
 from relay.question import Policy, Question
 from relay.redact import Redactor
 from relay.refusals import as_json
@@ -43,7 +43,6 @@ RESUMABLE: Final = web.AppKey("resumable", ResumableStreams)
 NOT_RESUMABLE: Final = web.AppKey("not_resumable", str)  # why none can be held, if so
 METRICS: Final = web.AppKey("metrics", Metrics)
 
-_TRACEPARENT: Final = re.compile(r"[0-9a-f-]{1,128}", re.ASCII)
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,200}", re.ASCII)
 _EVENT_ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -128,7 +127,7 @@ def release(request: web.Request, stream: RelayStream, *, taken: bool, stuck: bo
     if stuck:
         outcome = "stuck"
         metrics.dropped("stuck")
-    _tell_end(metrics, request_id(request), stream, outcome or "client_closed")
+    _tell_end(metrics, ids(request), stream, outcome or "client_closed")
 
 
 def _resumable_streams(request: web.Request) -> ResumableStreams:
@@ -141,7 +140,7 @@ def _resumable_streams(request: web.Request) -> ResumableStreams:
 def _resumable(request: web.Request, asked: Question, key: str | None) -> ResumableStream:
     """Return the stream that was asked for with the same key before, or begin one."""
     resumable, owner = _resumable_streams(request), request.get(OWNER)
-    metrics, id_ = request.app[METRICS], request_id(request)  # not the request, which may be large
+    metrics, told = request.app[METRICS], ids(request)  # not the request, which may be large
     before = None if key is None else Asked(key, asked.digest())
     if before is not None and (held := resumable.find_asked(before, owner)) is not None:
         return held
@@ -151,7 +150,7 @@ def _resumable(request: web.Request, asked: Question, key: str | None) -> Resuma
         return make_stream(request, asked, encoding, window)
 
     def ended(stream: RelayStream) -> None:
-        _tell_end(metrics, id_, stream, stream.outcome or "client_closed")
+        _tell_end(metrics, told, stream, stream.outcome or "client_closed")
 
     return resumable.open(make, owner=owner, asked=before, ended=ended)
 
@@ -201,8 +200,7 @@ def make_stream(
         max_line_bytes=app[MAX_LINE_BYTES],
         redactor=app[REDACTOR],
     )
-    traceparent = request.headers.get("traceparent", "")
-    headers = {"traceparent": traceparent} if _TRACEPARENT.fullmatch(traceparent) else None
+    trace = traceparent(request)
     return RelayStream(
         app[UPSTREAM],
         asked,
@@ -210,7 +208,7 @@ def make_stream(
         encoding,
         outlet,
         clock=app[CLOCK],
-        headers=headers,
+        headers=None if trace is None else {"traceparent": trace[0]},
         metrics=app[METRICS],
     )
 
@@ -247,20 +245,22 @@ def _event_id(request: web.Request) -> int:
 
 def _tell_dropped(request: web.Request, reason: Literal["stuck", "behind"]) -> None:
     request.app[METRICS].dropped(reason)
-    fields = {"id": request_id(request), "reason": reason}
+    fields = {**ids(request), "reason": reason}
     log.info("reader dropped", extra={"fields": fields})
 
 
-def _tell_end(metrics: Metrics, id_: str, stream: RelayStream, outcome: str) -> None:
+def _tell_end(metrics: Metrics, told: dict[str, str], stream: RelayStream, outcome: str) -> None:
     """One line a stream; neither the question nor the answer is in it."""
     metrics.ended(outcome)
     if stream.fault is not None:
-        id_only = {"fields": {"id": id_}}
-        log.error("the relay failed in mid-answer", exc_info=stream.fault, extra=id_only)
+        log.error("the relay failed in mid-answer", exc_info=stream.fault, extra={"fields": told})
     first = stream.first_event_after
     fields: dict[str, Any] = {
-        "id": id_,
+        **told,
         "outcome": outcome,
+        "upstream_status": stream.upstream_status,
+        "workspace": stream.question.workspace,
+        "mode": stream.question.mode,
         "events": stream.events,
         "bytes": stream.bytes,
         "first_event_s": None if first is None else round(first, 3),

@@ -1,10 +1,11 @@
 """Log lines, for people (text) or for machines (json), on standard error."""
 
 import asyncio
-import json
 import logging
 import time
-from typing import Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
+
+from pythonjsonlogger.json import JsonFormatter
 
 # Seconds for which lines are kept, to be written together, and how many at most.
 _MOMENT: Final = 0.1
@@ -82,14 +83,19 @@ class _TextLines(logging.Formatter):
         return line
 
 
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+class _JsonLines(JsonFormatter):
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def __init__(self) -> None:
+        names = {"asctime": "time", "levelname": "level", "exc_info": "exception"}
+        super().__init__(
+            ["asctime", "levelname", "message"], rename_fields=names, json_ensure_ascii=False
+        )
+        self.converter = time.gmtime
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        """Have our fields beside the library's, not within one."""
+        log_data["level"] = log_data["level"].lower()
+        log_data |= log_data.pop("fields", {})
+        return log_data

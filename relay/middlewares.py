@@ -22,6 +22,10 @@ _ACCESS: Final = web.AppKey("access", AccessRules)
 
 _FREE: Final = pages.PATHS | {"/healthz", "/readyz", "/openapi.json"}
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+# W3C Trace Context: version, trace, parent, flags. Version 00 ends there, ff is none; 0 is no id.
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff|00.{53}.)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]{0,100})?"
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +43,20 @@ def request_id(request: web.Request) -> str:
         given = request.headers.get("X-Request-ID", "")
         request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else new_id()
     return request[REQUEST_ID]
+
+
+def traceparent(request: web.Request) -> re.Match[str] | None:
+    """Return where a request stands in a trace, if it says so: the header, and in it the trace's id."""
+    given = request.headers.getall("traceparent", ())
+    return _TRACEPARENT.fullmatch(given[0]) if len(given) == 1 else None
+
+
+def ids(request: web.Request) -> dict[str, str]:
+    """Return what a request is found by in the log: its id, and its trace's if it is part of one."""
+    told = {"id": request_id(request)}
+    if (trace := traceparent(request)) is not None:
+        told["trace_id"] = trace[1]
+    return told
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -73,7 +91,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         refusal = of_http(error)
     except Exception:
-        log.exception("a request failed", extra={"fields": {"id": request_id(request)}})
+        log.exception("a request failed", extra={"fields": ids(request)})
         if _STARTED in request:  # a second head would end up in the middle of the body
             request.protocol.force_close()
             raise

@@ -49,7 +49,7 @@ class RelayStream:
         metrics: Metrics | None = None,
     ) -> None:
         self._upstream = upstream
-        self._question = question
+        self.question = question
         self._answer = answer
         self._encode = encoding.encode
         self._outlet = outlet
@@ -68,6 +68,7 @@ class RelayStream:
         self.first_event_after: float | None = None  # seconds
         self.outcome: str | None = None  # once ended: a reason, or an error's code
         self.fault: Exception | None = None  # ours, if that ended it
+        self.upstream_status: int | None = None  # of AnythingLLM's answer, once there is one
 
     @property
     def age(self) -> float:
@@ -154,11 +155,13 @@ class RelayStream:
         """Publish what AnythingLLM answers; return the end, if something else than a frame brings it."""
         self._allow_silence()
         try:
-            with await self._upstream.ask(self._question, self._headers) as reply:
+            with await self._upstream.ask(self.question, self._headers) as reply:
+                self.upstream_status = 200
                 while not self._answer.ended:
                     await self._read(reply)
                 await reply.finish()
         except RelayError as error:
+            self.upstream_status = error.upstream_status or self.upstream_status
             return self._answer.fail(error)
         return []
 

@@ -236,8 +236,10 @@ class Upstream:
         response = await self._post(_path(question), msgspec.json.encode(question.body()), headers or {})
         try:
             await self._check(response)
-        except BaseException:
+        except BaseException as error:
             response.close()
+            if isinstance(error, RelayError):
+                error.upstream_status = response.status
             raise
         return Reply(response, self._replies, self._loop)
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import pytest
@@ -206,11 +206,80 @@ async def test_a_trace_goes_on_and_nothing_else(relay: Relay, standin: StandIn) 
     assert not set(others) & set(sent.values())
 
 
-@pytest.mark.parametrize("trace", ["", "00-XYZ", "0" * 129, "00 01"])
-async def test_a_bad_trace_does_not_go_on(relay: Relay, standin: StandIn, trace: str) -> None:
-    async with relay.asking("!echo hi", headers={"traceparent": trace}) as listening:
+TRACE: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT: Final = "00f067aa0ba902b7"
+
+
+async def end_of(relay: Relay, caplog: pytest.LogCaptureFixture, **headers: str) -> dict[str, Any]:
+    """Ask with these headers, and return the fields of the log line about it."""
+    caplog.set_level("INFO", logger="relay")
+    async with relay.asking("!echo hi", headers=headers) as listening:
         await listening.rest()
+    await relay.idle()
+    (record,) = caplog.records
+    return dict(vars(record)["fields"])
+
+
+@pytest.mark.parametrize("trace", [f"00-{TRACE}-{PARENT}-01", f"cc-{TRACE}-{PARENT}-00-what-comes"])
+async def test_a_trace_is_in_the_log(
+    relay: Relay, standin: StandIn, caplog: pytest.LogCaptureFixture, trace: str
+) -> None:
+    """By its id alone, and beside the request's."""
+    sent = {"traceparent": trace, "X-Request-ID": "mine"}
+    fields = await end_of(relay, caplog, **sent)
+    assert (fields["id"], fields["trace_id"]) == ("mine", TRACE)
+    assert (await standin.next_ask()).headers["traceparent"] == trace
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "",
+        "00-XYZ",
+        "0" * 129,
+        f"00-{TRACE}-{PARENT}",
+        f"00-{TRACE}-{PARENT}-01-more",
+        f"00-{TRACE.upper()}-{PARENT}-01",
+        f"00-{'0' * 32}-{PARENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"ff-{TRACE}-{PARENT}-01",
+        f"cc-{TRACE}-{PARENT}-01-{'x' * 101}",
+    ],
+)
+async def test_a_bad_trace_does_not_go_on(
+    relay: Relay, standin: StandIn, caplog: pytest.LogCaptureFixture, trace: str
+) -> None:
+    assert "trace_id" not in await end_of(relay, caplog, traceparent=trace)
     assert "traceparent" not in (await standin.next_ask()).headers
+
+
+async def test_two_traces_are_none(relay: Relay, standin: StandIn) -> None:
+    twice = [("traceparent", f"00-{TRACE}-{PARENT}-0{n}") for n in range(2)]
+    async with relay.client.post("/stream-ask", json={"question": "x"}, headers=twice) as response:
+        await response.read()
+    assert "traceparent" not in (await standin.next_ask()).headers
+
+
+STATUSES: Final[list[tuple[str, str, int | None]]] = [
+    ("!echo hi", "complete", 200),
+    ("!abort=429", "upstream_aborted", 200),
+    ("!eof", "upstream_truncated", 200),
+    ("!status=503", "upstream_rejected", 503),
+    ("!status=403", "upstream_unauthorized", 403),
+    ("!html", "upstream_protocol", 200),
+]
+
+
+@pytest.mark.parametrize(("question", "outcome", "status"), STATUSES)
+async def test_the_log_says_what_was_asked_where_and_the_status_that_came_back(
+    relay: Relay, caplog: pytest.LogCaptureFixture, question: str, outcome: str, status: int | None
+) -> None:
+    caplog.set_level("INFO", logger="relay")
+    await relay.ask(question, mode="query")
+    await relay.idle()
+    fields = vars(caplog.records[-1])["fields"]
+    assert (fields["outcome"], fields["upstream_status"]) == (outcome, status)
+    assert (fields["workspace"], fields["mode"]) == ("demo", "query")
 
 
 @pytest.mark.parametrize("given", ["a", "A.b_c-9", "x" * 128])

@@ -53,7 +53,8 @@ def test_json_line(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> N
     logs.configure("info", "json")
     log.info("stream %s", "ended", extra={"fields": ENDED})
     line = json.loads(told(capsys))
-    time = datetime.strptime(line.pop("time"), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
+    time = datetime.fromisoformat(line.pop("time"))
     assert abs(datetime.now(UTC) - time) < timedelta(minutes=5)
     assert line == {"level": "info", "message": "stream ended", **ENDED}
 
@@ -122,6 +123,20 @@ def test_servers_own_fault(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys)
     assert "ERROR   Unhandled exception" in text
     assert "ValueError: why" in text
+
+
+def test_json_takes_what_no_utf8_can_hold(log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a surrogate pair may be in what broke; the line must be told all the same."""
+    stderr = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")  # as it is
+    monkeypatch.setattr(sys, "stderr", stderr)
+    logs.configure("info", "json")
+    try:
+        raise ValueError("\ud83d")
+    except ValueError:
+        log.exception("failed", extra={"fields": {"id": "abc"}})
+    stderr.seek(0)
+    line = json.loads(stderr.read())
+    assert (line["id"], line["exception"].splitlines()[-1]) == ("abc", "ValueError: \ud83d")
 
 
 async def test_lines_of_a_moment_are_written_together(
