@@ -90,7 +90,7 @@ async def readyz(request: web.Request) -> web.Response:
     """Tell whether a question would be answered: AnythingLLM is there and takes our key."""
     try:
         request.app[STREAMS].refuse_if_draining()
-        await request.app[UPSTREAM].ready()
+        await request.app[UPSTREAM].readiness.check()
     except RelayError as error:
         return as_json(error, 503)
     return web.json_response({"status": "ok"})
@@ -98,7 +98,8 @@ async def readyz(request: web.Request) -> web.Response:
 
 @routes.get("/metrics", allow_head=False, expect_handler=body.on_expect)
 async def metrics(request: web.Request) -> web.Response:
-    """Tell what was counted, to Prometheus."""
+    """Tell what was counted, to Prometheus; what it tells of AnythingLLM is known the next time."""
+    request.app[UPSTREAM].readiness.ask()
     return web.Response(body=request.app[METRICS].text(), headers={"Content-Type": CONTENT_TYPE})
 
 

@@ -14,14 +14,13 @@ from relay.arrived import all_before_the_break, way_to_empty
 from relay.errors import Code, RelayError
 from relay.posting import READ, Body, Poster, Request, Spoiled, post
 from relay.question import SLUG, Question
+from relay.readiness import Readiness
 from relay.redact import Redactor
 from relay.sockets import to_anythingllm
 
 # Node closes an idle connection after 5 s (recorded); well below that, ours is never the loser.
 _KEEPALIVE: Final = 2.0
 _PROBE_TIMEOUT: Final = 10.0
-# Seconds for which all who ask whether AnythingLLM is ready are told what one probe found.
-_PROBE_COUNTS: Final = 1.0
 _MAX_ERROR_BODY: Final = 64 * 1024
 _ERROR_TIMEOUT: Final = 2.0  # seconds for the words of a rejection; its status is enough without
 # Time given to the end of a body whose last frame is here, so that its connection can be used again.
@@ -184,13 +183,17 @@ class Upstream:
         self._max_streams = max_streams
         self._redactor = redactor
         self._replies: set[Reply] = set()
-        self._probing: asyncio.Task[RelayError | None] | None = None
-        self._probe_counts_until = 0.0
+        self.readiness = Readiness(self.probe)
 
     @property
     def connections(self) -> int:
         """Connections that carry an answer now."""
         return len(self._replies)
+
+    @property
+    def up(self) -> bool | None:
+        """Whether AnythingLLM is there and takes our key; None while that is not known."""
+        return self.readiness.up
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -206,9 +209,7 @@ class Upstream:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.wait([self._probing])
+        await self.readiness.close()
         await self._session.close()
         await self._fresh.close()
 
@@ -241,6 +242,7 @@ class Upstream:
             if isinstance(error, RelayError):
                 error.upstream_status = response.status
             raise
+        self.readiness.alive(self._loop.time())
         return Reply(response, self._replies, self._loop)
 
     async def probe(self) -> None:
@@ -248,27 +250,6 @@ class Upstream:
         answer = await self._get("/auth")
         if not isinstance(answer, dict) or answer.get("authenticated") is not True:
             raise _not_anythingllm("it does not answer like AnythingLLM")
-
-    async def ready(self) -> None:
-        """Check the same for many: those who ask within a second share a probe. Raises RelayError.
-
-        Safe to cancel: the others are told all the same.
-        """
-        probing = self._probing
-        if probing is None or (probing.done() and self._loop.time() >= self._probe_counts_until):
-            probing = self._probing = asyncio.create_task(self._probed())
-        await asyncio.wait([probing])
-        if (error := probing.result()) is not None:
-            raise error.with_traceback(None)  # it would grow with each who is told
-
-    async def _probed(self) -> RelayError | None:
-        try:
-            await self.probe()
-        except RelayError as error:
-            return error
-        finally:
-            self._probe_counts_until = self._loop.time() + _PROBE_COUNTS
-        return None
 
     async def probe_workspace(self, slug: str, setting: str) -> None:
         """Check that there is such a workspace. Raises RelayError naming the setting that has it."""

@@ -13,8 +13,9 @@ from aiohttp import web
 from relay import middlewares
 from relay.access import AccessRules
 from relay.clock import Clock
-from relay.handlers import STREAMS
+from relay.handlers import STREAMS, UPSTREAM
 from relay.keys import ClientKeys
+from relay.readiness import Readiness
 from relay.response import EventStreamResponse
 from relay.standin import KEY, StandIn
 from relay.standin.answers import NO_HISTORY, RESET
@@ -728,10 +729,9 @@ async def test_while_it_drains_no_stream_begins_and_the_relay_is_not_ready(relay
         assert response.status == 200
 
 
-async def test_not_ready_while_anythingllm_is_down(
-    relay: Relay, standin: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("relay.upstream._PROBE_COUNTS", 0.0)
+async def test_not_ready_while_anythingllm_is_down(relay: Relay, standin: StandIn) -> None:
+    client = relay.app[UPSTREAM]
+    client.readiness = Readiness(client.probe, counts=0.0)
     port = int(standin.url.rpartition(":")[2])
     await standin.stop()
     async with relay.client.get("/readyz") as response:
@@ -758,10 +758,9 @@ async def test_not_ready_while_anythingllm_refuses_the_key(start_relay: StartRel
 
 
 async def test_many_who_ask_whether_it_is_ready_cost_one_question(
-    start_relay: StartRelay, monkeypatch: pytest.MonkeyPatch
+    start_relay: StartRelay,
 ) -> None:
     """They need no key for it. Who leaves meanwhile takes nothing from the others."""
-    monkeypatch.setattr("relay.upstream._PROBE_COUNTS", 3600.0)
     heads: list[bytes] = []
     goes_on = asyncio.Event()
 
@@ -774,6 +773,8 @@ async def test_many_who_ask_whether_it_is_ready_cost_one_question(
 
     async with server(auth) as url:
         relay = await start_relay(anythingllm_base_url=url)
+        client = relay.app[UPSTREAM]
+        client.readiness = Readiness(client.probe, counts=3600.0)
         first = asyncio.create_task(relay.answers("GET", "/readyz"))
         while not heads:
             await asyncio.sleep(0.01)
