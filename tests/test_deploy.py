@@ -1,4 +1,4 @@
-"""The files in deploy/: each proxy's run by the real server in front of a relay, with TLS."""
+"""The files in deploy/: proxies run in front of a relay with TLS, the others tried by their tools."""
 
 import asyncio
 import json
@@ -19,8 +19,10 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 import pytest
+import yaml
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from config.settings import NAMES
 from relay.standin import StandIn
 from tests.conftest import StartRelay
 from tests.running import Listening, Relay, settings
@@ -576,8 +578,12 @@ async def test_no_key_and_no_question_is_logged(front: Front) -> None:
 
 # --- systemd ---
 
+needs_systemd: Final = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd is not installed"
+)
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+
+@needs_systemd
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     """It says nothing about it; a misspelt name would be ignored, but told."""
     unit = tmp_path / "relay.service"
@@ -588,9 +594,133 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@needs_systemd
+def test_the_unit_gives_the_relay_no_more_than_it_needs() -> None:
+    """By systemd's own measure, from 0 (locked in) to 10: the network is most of what is left."""
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=15"]
+    done = subprocess.run(
+        [*command, str(DEPLOY / "relay.service")], check=False, capture_output=True, text=True
+    )
+    assert "Overall exposure level" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_unit_leaves_time_and_room_enough() -> None:
     """As much as the relay takes with its default settings."""
     given = dict(re.findall(r"^(\w+)=(\d+)$", (DEPLOY / "relay.service").read_text(), re.MULTILINE))
     assert int(given["TimeoutStopSec"]) > settings().relay_shutdown_grace
     needed = settings().relay_max_connections + settings().relay_max_streams
     assert int(given["LimitNOFILE"]) > needed
+
+
+# --- containers, which cannot be run here: what can be read of them is ---
+
+# Settings that deploy/ is written for, and the relay has not got yet.
+COMING: Final = {"RELAY_WORKERS", "RELAY_REDIS_URL"}
+
+
+def composed() -> dict[str, Any]:
+    """The services of compose.yaml."""
+    services: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    return services
+
+
+def test_the_services_know_each_other() -> None:
+    """By the names of their networks, and only the proxy is reached from outside."""
+    services = composed()
+    relay = services["relay"]
+    for name, network in (("redis", "back"), ("proxy", "front"), ("anythingllm", "anythingllm")):
+        assert services[name]["networks"] == [network]
+        assert network in relay["networks"]
+    assert relay["environment"]["RELAY_REDIS_URL"].startswith("redis://redis:")
+    assert relay["environment"]["ANYTHINGLLM_BASE_URL"] == "http://anythingllm:3001"
+    assert services["proxy"]["environment"]["RELAY"] == f"relay:{relay['environment']['RELAY_PORT']}"
+    open_to_all = {
+        name
+        for name, service in services.items()
+        for port in service.get("ports", ())
+        if not port.startswith("127.0.0.1:")
+    }
+    assert open_to_all == {"proxy"}
+
+
+def test_the_services_have_no_rights_that_they_do_not_need() -> None:
+    """AnythingLLM's image needs some, and says so."""
+    for name in ("relay", "redis", "proxy"):
+        service = composed()[name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "proxy" else [])
+
+
+def test_the_services_leave_time_and_room_enough() -> None:
+    relay, proxy = composed()["relay"], composed()["proxy"]
+    grace = int(relay["stop_grace_period"].removesuffix("s"))
+    assert settings().relay_shutdown_grace < grace < int(proxy["stop_grace_period"].removesuffix("s"))
+    needed = settings().relay_max_connections + settings().relay_max_streams
+    assert relay["ulimits"]["nofile"] > needed
+    maxmemory = composed()["redis"]["command"][composed()["redis"]["command"].index("--maxmemory") + 1]
+    assert int(maxmemory.removesuffix("mb")) * 2**20 > settings().relay_resume_total_bytes
+
+
+def test_the_container_is_given_settings_that_there_are() -> None:
+    """Good ones, too, once those are added that a person has."""
+    given = composed()["relay"]["environment"]
+    image = re.findall(r"\b(RELAY_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text().partition("ENV ")[2])
+    assert {*given, *dict(image)} <= {*NAMES, *COMING}
+    given |= {"RELAY_API_KEYS_FILE": "", "RELAY_API_KEYS": CLIENT_KEY}
+    own = {name.lower(): value for name, value in given.items() if value and name in NAMES}
+    assert settings(**own).relay_host == dict(image)["RELAY_HOST"]
+
+
+def test_nothing_secret_comes_into_the_image() -> None:
+    """It has what is named, and nothing else; the Dockerfile copies no more than that."""
+    rules = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
+    rules = [rule for rule in rules if rule and not rule.startswith("#")]
+    assert rules[0] == "*"
+    assert rules[1:] == ["!requirements.lock", "!run.py", "!config/*.py", "!relay", "**/__pycache__"]
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    assert "ANYTHINGLLM_" not in dockerfile
+    assert dockerfile.count("--require-hashes") == 1
+    assert re.search(r"^USER [1-9]", dockerfile, re.MULTILINE)
+
+
+def test_the_proxy_of_the_containers_is_the_one_that_is_tested_above(tmp_path: Path) -> None:
+    """The file is the same; the relay's address is told in the environment."""
+    program = shutil.which("caddy", path=PATH)
+    if program is None:
+        pytest.skip("caddy is not installed (Debian: apt-get install caddy)")
+    told = composed()["proxy"]["environment"]
+    command = [program, "adapt", "--adapter", "caddyfile", "--config", str(DEPLOY / "Caddyfile")]
+    homes = {"HOME": str(tmp_path)}
+    done = subprocess.run(command, check=True, capture_output=True, env={**os.environ, **homes, **told})
+    assert re.findall(rb'"dial":"(.*?)"', done.stdout) == [told["RELAY"].encode()]
+
+
+# --- alerts ---
+
+# Gauges that the alerts are written for, and the relay has not got yet.
+COMING_GAUGES: Final = {"relay_upstream_up", "relay_workers", "relay_streams_limit"}
+
+
+async def test_the_alerts_are_about_metrics_that_there_are(relay: Relay) -> None:
+    async with relay.client.get("/metrics") as response:
+        there = set(re.findall(r"^# TYPE (\S+)", await response.text(), re.MULTILINE))
+    used = set(re.findall(r"\brelay_\w+", (DEPLOY / "alerts.yml").read_text()))
+    used = {re.sub("_(bucket|count|sum)$", "", name) for name in used}
+    assert used <= there | COMING_GAUGES
+    assert used > {"relay_streams_active", "relay_time_to_first_chunk_seconds"}
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None,
+    reason="promtool is not installed (Debian: apt-get install prometheus)",
+)
+@pytest.mark.parametrize(
+    "command", ["check rules deploy/alerts.yml", "test rules tests/alerts_test.yml"]
+)
+def test_the_alerts_fire_when_they_should_and_not_else(command: str) -> None:
+    words = ["promtool", *command.split()]
+    done = subprocess.run(words, cwd=DEPLOY.parent, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
