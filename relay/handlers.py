@@ -267,4 +267,6 @@ def _tell_end(metrics: Metrics, told: dict[str, str], stream: RelayStream, outco
         "first_event_s": None if first is None else round(first, 3),
         "total_s": round(stream.age, 3),
     }
+    if stream.why is not None:
+        fields["why"] = stream.why
     log.info("stream ended", extra={"fields": fields})

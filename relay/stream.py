@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from relay.clock import Clock
 from relay.encoding import Encoding
@@ -12,6 +12,8 @@ from relay.frames import Answer
 from relay.metrics import Metrics
 from relay.question import Question
 from relay.upstream import Reply, Upstream
+
+_WORDS_OF_OTHERS: Final = (Code.UPSTREAM_ABORTED, Code.UPSTREAM_REJECTED)
 
 
 class Outlet(Protocol):
@@ -67,6 +69,7 @@ class RelayStream:
         self.bytes = 0
         self.first_event_after: float | None = None  # seconds
         self.outcome: str | None = None  # once ended: a reason, or an error's code
+        self.why: str | None = None  # and why, where that is said in our own words
         self.fault: Exception | None = None  # ours, if that ended it
         self.upstream_status: int | None = None  # of AnythingLLM's answer, once there is one
 
@@ -122,7 +125,7 @@ class RelayStream:
         if not events or self.outcome is not None:
             return
         data = self._encoded(events)
-        self.outcome = _outcome(events)
+        self.outcome, self.why = _outcome(events)
         events.clear()  # encoded, they are not needed any more, and the outlet may make us wait
         await self._outlet.end(data)
 
@@ -190,9 +193,15 @@ class RelayStream:
         return not events or self._outlet.put(self._encoded(events))
 
 
-def _outcome(events: Sequence[Event]) -> str | None:
-    """Return how an answer ended with these events: a reason, or an error's code; None if it did not."""
+def _outcome(events: Sequence[Event]) -> tuple[str | None, str | None]:
+    """Return how an answer ended with these events: a reason, or an error's code; None if it did not.
+
+    Beside an error's code comes its message, but for one with words of others in it: they may hold a
+    piece of the question.
+    """
     if not isinstance(end := events[-1], FinalEnd):
-        return None
+        return None, None
     error = events[-2] if len(events) > 1 else None
-    return error.code if isinstance(error, Error) else end.reason
+    if not isinstance(error, Error):
+        return end.reason, None
+    return error.code, None if error.code in _WORDS_OF_OTHERS else error.message

@@ -1,6 +1,7 @@
 """The client of AnythingLLM: the only file that knows aiohttp's client and its exceptions."""
 
 import asyncio
+import errno
 import os
 import re
 import ssl
@@ -338,6 +339,9 @@ class Upstream:
             return RelayError(Code.UPSTREAM_TIMEOUT, message)
         if isinstance(error, aiohttp.ClientResponseError):
             return _not_anythingllm("it does not speak HTTP")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            message = "The relay may open no more files; raise its limit (ulimit -n, LimitNOFILE=)."
+            return RelayError(Code.UPSTREAM_UNREACHABLE, message)
         message = f"AnythingLLM cannot be reached ({_why(error)}); {_HOW_TO_REACH}."
         return RelayError(Code.UPSTREAM_UNREACHABLE, message)
 

@@ -281,6 +281,8 @@ async def test_the_log_says_what_was_asked_where_and_the_status_that_came_back(
     fields = vars(caplog.records[-1])["fields"]
     assert (fields["outcome"], fields["upstream_status"]) == (outcome, status)
     assert (fields["workspace"], fields["mode"]) == ("demo", "query")
+    words_of_others = outcome in ("complete", "upstream_aborted", "upstream_rejected")
+    assert ("why" in fields) is not words_of_others
 
 
 @pytest.mark.parametrize("given", ["a", "A.b_c-9", "x" * 128])

@@ -647,3 +647,22 @@ async def test_a_probe_that_gets_no_answer_ends(monkeypatch: pytest.MonkeyPatch)
     async with server(serve) as url, upstream(url) as client:
         with pytest.raises(RelayError, match=r"did not answer within 0\.2 seconds"):
             await client.probe()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+async def test_a_relay_without_descriptors_says_that_it_is_the_relay(standin: StandIn) -> None:
+    """AnythingLLM is well then, and looking at it would help nobody."""
+    import resource  # noqa: PLC0415 (not on Windows)
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with upstream(standin.url) as client:
+        with socket.socket() as newest:
+            taken = newest.fileno()
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (taken, limits[1]))
+            error = await failure(client)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert error.code is Code.UPSTREAM_UNREACHABLE
+        assert "ulimit -n" in error.message
+        assert b"tok1" in await answer(client)
