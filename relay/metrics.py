@@ -103,11 +103,16 @@ class Board:
         """How many rows nobody has."""
         return len(self._free)
 
+    @property
+    def used(self) -> int:
+        """How many rows anybody ever had: the first ones."""
+        return int(self._numbers[0])
+
     def take(self) -> int:
         """Return the number of a row for a new process: what an earlier one counted there goes on."""
         number: int = min(self._free)
         self._free.remove(number)
-        self._numbers[0] = max(self._numbers[0], number + 1)  # how many rows were ever taken
+        self._numbers[0] = max(self.used, number + 1)
         return number
 
     def give_back(self, number: int) -> None:
@@ -121,7 +126,7 @@ class Board:
 
     def totals(self) -> list[float]:
         """Return a row that tells of all together: sums, and of the event loops the latest."""
-        rows = [self.row(number).tolist() for number in range(int(self._numbers[0]))]
+        rows = [self.row(number).tolist() for number in range(self.used)]
         totals = [sum(column) for column in zip(*rows, strict=True)]
         totals[_LAG] = max(row[_LAG] for row in rows)
         return totals

@@ -2,7 +2,7 @@
 
 The master opens the sockets and makes the memory that all share, forks the workers, and replaces those
 that die. What gunicorn does by itself, and a relay must not, is put right here: a signal that cuts
-streams, a reload that sends old workers away before new ones serve, a backlog that shrinks.
+streams, a reload that sends old workers away before new ones serve, clients that all come to one.
 """
 
 import asyncio
@@ -26,10 +26,11 @@ from gunicorn.glogging import Logger
 
 from config.settings import Settings
 from relay.app import create_app
+from relay.door import Door
 from relay.handlers import STREAMS
 from relay.metrics import Board, Metrics
 from relay.server import Runner, tune_collector
-from relay.sockets import BACKLOG, listen, url_of
+from relay.sockets import listen, url_of
 
 # Workers there may be at the same time, with those of earlier settings whose streams still run.
 _ROWS: Final = 1024
@@ -75,6 +76,7 @@ class _Relay(BaseApplication):  # type: ignore[misc]
         self.settings = settings
         self.board = Board(_ROWS)
         self.states = mmap.mmap(-1, _ROWS)  # of the workers, by the numbers of their rows
+        self._clients = memoryview(mmap.mmap(-1, 4 * _ROWS)).cast("i")
         self._stopping = mmap.mmap(-1, 1)
         super().__init__()
 
@@ -92,6 +94,14 @@ class _Relay(BaseApplication):  # type: ignore[misc]
         }
         for name, value in options.items():
             self.cfg.set(name, value)
+
+    def others_have_fewer(self, row: int, clients: int) -> bool:
+        """Note how many clients a worker has; return whether another one that serves has fewer."""
+        self._clients[row] = clients
+        return any(
+            self.states[other] == _SERVES and self._clients[other] < clients
+            for other in range(self.board.used)
+        )
 
     @property
     def stopping(self) -> bool:
@@ -196,6 +206,7 @@ class _Master(Arbiter):  # type: ignore[misc]
             super().reap_workers()
         finally:
             for pid in before.keys() - self.WORKERS.keys():
+                self.app.states[before[pid].row] = _LEAVES
                 self.app.board.give_back(before[pid].row)
 
     def stop(self, graceful: bool = True) -> None:
@@ -232,25 +243,31 @@ class _Worker(GunicornUVLoopWebWorker):
     def load_wsgi(self) -> None:
         """Have aiohttp's worker run our runner: its own would not cancel the handlers of who leaves."""
         self.wsgi = self._make_runner
+        self._listening: list[socket.socket] = self.sockets
+        self.sockets: list[socket.socket] = []  # aiohttp's worker would also shorten their backlog
 
     async def _make_runner(self) -> web.AppRunner:
         app = create_app(self.settings, Metrics(self.app.board, self.row))
         app.on_response_prepare.append(_close_when_draining)
-        return _Runner(app, max_connections=self.settings.relay_max_connections, drain=self.drain)
+        limit = self.settings.relay_max_connections
+        self._runner = _Runner(app, max_connections=limit, drain=self.drain)
+        self._others_have_fewer = partial(self.app.others_have_fewer, self.row)
+        self._door = Door(self._listening, self._runner, self._others_have_fewer)
+        return self._runner
 
     def notify(self) -> None:
         """Give a sign of life, once a second; see whether all are to stop, or the master is gone."""
         super().notify()
         if self.app.states[self.row] == _BEGINS and self.booted:
             self._begin()
+        self._others_have_fewer(self._door.clients)
         if self.app.stopping or os.getppid() != self.ppid:
             self._all_stop.set()
             self.alive = False
 
     def _begin(self) -> None:
-        for one in self.sockets:
-            one.listen(BACKLOG)  # aiohttp's worker made it shorter, for all of us
         tune_collector()
+        self._door.open()
         self.app.states[self.row] = _SERVES
         log.info("worker started")
 
@@ -261,9 +278,9 @@ class _Worker(GunicornUVLoopWebWorker):
         if self.app.stopping:
             self._all_stop.set()
 
-    async def drain(self, runner: web.AppRunner) -> None:
+    async def drain(self) -> None:
         """Let the streams end: all new ones are refused, or, where other workers go on, left to them."""
-        streams, grace = runner.app[STREAMS], self.settings.relay_shutdown_grace
+        streams, grace = self._runner.app[STREAMS], self.settings.relay_shutdown_grace
         living = asyncio.create_task(self._live_on())
         stops = await self._told_to_stop(_WORD)
         self.app.states[self.row] = _LEAVES
@@ -272,14 +289,14 @@ class _Worker(GunicornUVLoopWebWorker):
         if stops:
             await streams.drain(grace)
         else:
-            for site in runner.sites:
-                await site.stop()
+            self._door.close()
             hand_over = asyncio.create_task(streams.hand_over(max(grace, _HANDOVER), _HANDOVER))
             stop = asyncio.create_task(self._all_stop.wait())
             await asyncio.wait([hand_over, stop], return_when=asyncio.FIRST_COMPLETED)
             streams.refuse()
             stop.cancel()
             await asyncio.wait([hand_over, stop])
+        self._door.close()
         living.cancel()
         await asyncio.wait([living])
 
@@ -303,14 +320,14 @@ class _Runner(Runner):
         app: web.Application,
         *,
         max_connections: int,
-        drain: Callable[[web.AppRunner], Awaitable[None]],
+        drain: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(app, max_connections=max_connections)
         self._drain = drain
 
     async def cleanup(self) -> None:
         """Drain, then close what is left."""
-        await self._drain(self)
+        await self._drain()
         await super().cleanup()
 
 

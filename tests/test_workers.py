@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
@@ -131,10 +132,11 @@ async def test_every_worker_answers_and_lets_go(start: Start, standin: StandIn) 
 
 
 async def test_many_streams_are_spread(start: Start) -> None:
-    """Each worker has some of those that come at once, and the gauge is of all."""
+    """Each worker has its share of those that come at once, and the gauge is of all."""
     program, pids = await start(RELAY_SHUTDOWN_GRACE="0")
     async with AsyncExitStack() as stack:
-        every = [await stack.enter_async_context(asking(program, "!stall")) for _ in range(60)]
+        coming = [stack.enter_async_context(asking(program, "!stall")) for _ in range(60)]
+        every = await asyncio.gather(*coming)
         for listening in every:
             await listening.until("chunk")
         await until_counted(program, "relay_streams_active", 60)
@@ -142,7 +144,9 @@ async def test_many_streams_are_spread(start: Start) -> None:
         for listening in every:
             assert (await listening.rest()).end["reason"] == "shutdown"
     assert await program.ended() == 0
-    assert {pid_in(line) for line in program.err.splitlines() if "stream ended" in line} == {*pids}
+    of = Counter(pid_in(line) for line in program.err.splitlines() if "stream ended" in line)
+    assert sum(of.values()) == 60
+    assert min(of[pid] for pid in pids) >= 20
     for line in program.err.splitlines():
         assert LOG_LINE.match(line), program.err
 
