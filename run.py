@@ -170,9 +170,9 @@ def _read_again(read: Callable[..., Loaded], current: Settings) -> Settings | No
         return None
     logs.configure(loaded.settings.relay_log_level, loaded.settings.relay_log_format)
     for warning in loaded.warnings:
-        log.warning("%s", warning)
+        log.warning("reloaded, but: %s", warning)
     if (wanted.relay_host, wanted.relay_port) != (current.relay_host, current.relay_port):
-        log.warning("RELAY_HOST and RELAY_PORT stay as they are until the relay is started again")
+        log.warning("RELAY_HOST and RELAY_PORT stay as they are until the next start")
     return loaded.settings
 
 

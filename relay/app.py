@@ -44,6 +44,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> web.Applic
     app[handlers.STREAMS] = streams
     metrics = app[handlers.METRICS] = metrics or Metrics()
     metrics.watch("relay_streams_active", lambda: len(streams))
+    metrics.watch("relay_streams_limit", lambda: 0 if streams.draining else settings.relay_max_streams)
     metrics.watch("relay_workers", lambda: not streams.draining)
     if settings.relay_workers > 1:
         app[handlers.NOT_RESUMABLE] = (
@@ -71,6 +72,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> web.Applic
     async def upstream(app: web.Application) -> AsyncIterator[None]:
         async with create_upstream(settings) as app[handlers.UPSTREAM]:
             metrics.watch("relay_upstream_connections", lambda: app[handlers.UPSTREAM].connections)
+            metrics.watch_upstream(lambda: app[handlers.UPSTREAM].readiness.up)
             yield
             await app[handlers.RESUMABLE].close()
 

@@ -27,6 +27,7 @@ from relay.events import Reason
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 Gauge = Literal[
     "relay_streams_active",
+    "relay_streams_limit",
     "relay_upstream_connections",
     "relay_workers",
     "relay_event_loop_lag_seconds",
@@ -38,6 +39,7 @@ _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 _LOOK: Final = 1.0
 _GAUGES: Final[Mapping[Gauge, str]] = {
     "relay_streams_active": "Answers that run now.",
+    "relay_streams_limit": "Answers that may run.",
     "relay_upstream_connections": "Connections to AnythingLLM that an answer uses now.",
     "relay_workers": "Processes that take questions now.",
     "process_resident_memory_bytes": "Memory of all workers; what they share counts for each.",
@@ -144,6 +146,7 @@ class Metrics(Collector):
         self._row = self._board.row(self._board.take() if row is None else row)
         self._own = _Numbers(iter(self._row))
         self._watched: dict[Gauge, Callable[[], float]] = {"process_resident_memory_bytes": _resident}
+        self._upstream_up: Callable[[], bool | None] = lambda: None
         self._registry = CollectorRegistry()
         build = Info("relay_build", "What the relay runs on.", registry=self._registry)
         build.info({"python": platform.python_version(), "aiohttp": aiohttp.__version__})
@@ -152,6 +155,10 @@ class Metrics(Collector):
     def watch(self, gauge: Gauge, value: Callable[[], float]) -> None:
         """Look at a value once a second and when it is asked for."""
         self._watched[gauge] = value
+
+    def watch_upstream(self, up: Callable[[], bool | None]) -> None:
+        """Tell whether AnythingLLM is up: not added up, for each process finds out when it is asked."""
+        self._upstream_up = up
 
     def ended(self, outcome: str) -> None:
         """Count an answer that ended: with a reason, an error's code, or because its reader left."""
@@ -194,6 +201,10 @@ class Metrics(Collector):
         told = _Numbers(iter(self._board.totals()))
         for gauge, words in _GAUGES.items():
             yield GaugeMetricFamily(gauge, words, value=told.gauges[gauge])
+        up = GaugeMetricFamily("relay_upstream_up", "Whether AnythingLLM answers and takes the key.")
+        if (known := self._upstream_up()) is not None:
+            up.add_metric([], known)
+        yield up
         yield CounterMetricFamily("relay_chunks", "Pieces of answers.", value=told.chunks)
         yield _counted("relay_streams", "Answers that ended, by how.", "outcome", told.ended)
         yield _counted(

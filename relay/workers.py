@@ -285,10 +285,11 @@ class _Worker(GunicornUVLoopWebWorker):
         stops = await self._told_to_stop(_WORD)
         self.app.states[self.row] = _LEAVES
         fields = {"open_streams": len(streams), "grace_s": grace}
-        log.info("stopping" if stops else "worker retires", extra={"fields": fields})
         if stops:
+            log.info("stopping", extra={"fields": fields})
             await streams.drain(grace)
         else:
+            log.info("worker retires", extra={"fields": fields})
             self._door.close()
             hand_over = asyncio.create_task(streams.hand_over(max(grace, _HANDOVER), _HANDOVER))
             stop = asyncio.create_task(self._all_stop.wait())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay import metrics
+from relay.handlers import STREAMS
 from relay.standin import StandIn
 from tests.conftest import StartRelay
 from tests.running import Relay
@@ -145,3 +146,24 @@ async def test_numbers_are_for_those_with_a_key(start_relay: StartRelay) -> None
     headers = {"Authorization": "Bearer a-clients-key"}
     async with relay.client.get("/metrics", headers=headers) as response:
         assert response.status == 200
+
+
+async def test_how_many_answers_may_run_and_who_takes_them(start_relay: StartRelay) -> None:
+    """Nobody takes any once the relay is about to stop."""
+    relay = await start_relay(relay_max_streams=7)
+    assert await relay.counted("relay_streams_limit") == 7
+    assert await relay.counted("relay_workers") == 1
+    await relay.app[STREAMS].drain(0)
+    assert await relay.counted("relay_streams_limit") == 0
+    assert await relay.counted("relay_workers") == 0
+
+
+async def test_whether_anythingllm_is_up(relay: Relay, standin: StandIn) -> None:
+    """As far as it is known: not before the first try."""
+    async with relay.client.get("/metrics") as response:
+        assert "\nrelay_upstream_up " not in await response.text()
+    while not await relay.counted("relay_upstream_up"):
+        await asyncio.sleep(0.01)
+    await standin.kill()
+    while await relay.counted("relay_upstream_up"):
+        await asyncio.sleep(0.01)
