@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
@@ -10,6 +11,8 @@ from pythonjsonlogger.json import JsonFormatter
 # Seconds for which lines are kept, to be written together, and how many at most.
 _MOMENT: Final = 0.1
 _MOST: Final = 1000
+# Bytes that a pipe takes at once: what another process writes comes before or behind them, not between.
+_PIECE: Final = 4096
 
 
 def configure(level: str, form: Literal["text", "json"]) -> None:
@@ -49,9 +52,9 @@ class _Gathering(logging.StreamHandler[TextIO]):
         self.acquire()
         try:
             said, self._said = self._said, []
-            if lines := "".join(map(self._line, said)):
+            for lines in _pieces(map(self._line, said)):
                 self.stream.write(lines)
-            super().flush()
+                super().flush()
         except (OSError, ValueError):
             pass  # nobody reads the log any more, or the disk is full: no reason to stop serving
         finally:
@@ -63,6 +66,20 @@ class _Gathering(logging.StreamHandler[TextIO]):
         except Exception:
             self.handleError(record)
             return ""
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines as far as one write can take them."""
+    piece, size = "", 0
+    for line in lines:
+        more = len(line.encode(errors="replace"))
+        if piece and size + more > _PIECE:
+            yield piece
+            piece, size = "", 0
+        piece += line
+        size += more
+    if piece:
+        yield piece
 
 
 class _TextLines(logging.Formatter):

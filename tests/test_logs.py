@@ -186,3 +186,32 @@ async def test_a_log_that_nobody_reads_stops_nothing(
     logs.configure("info", "text")
     log.log(level, "said to nobody")
     logging.getLogger().handlers[0].flush()
+
+
+class Writes(io.StringIO):
+    """Remembers what was written at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text.encode())
+        return len(text)
+
+
+async def test_lines_of_several_processes_do_not_mix(
+    log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole lines are written at once, as many as a pipe takes without another's between them."""
+    writes = Writes()
+    monkeypatch.setattr(sys, "stderr", writes)
+    logs.configure("info", "text")
+    for number in range(200):
+        log.info("line %s %s", number, "\u00e9" * 100)
+    log.warning("%s", "x" * 10_000)  # a line by itself, however long
+    *some, last = writes.pieces
+    assert all(len(piece) <= 4096 and piece.endswith(b"\n") for piece in some)
+    assert len(some) < 20
+    assert len(last) > 10_000
+    assert b"".join(writes.pieces).count(b"\n") == 201
