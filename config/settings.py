@@ -133,6 +133,9 @@ class Settings(BaseModel):
     relay_max_body_bytes: int = Field(1_048_576, ge=1024, description=BYTES)
     relay_heartbeat: float = Field(15, gt=0, description=SECONDS)
     relay_send_timeout: float = Field(30, gt=0, description=SECONDS)
+    relay_redis_url: Annotated[SecretStr, AfterValidator(values.redis_url)] | None = Field(
+        None, description="write the address of a Redis, such as redis://127.0.0.1:6379/0"
+    )
     relay_resume_window: float = Field(60, gt=0, description=SECONDS)
     relay_resume_bytes: int = Field(4_194_304, ge=1024, description=BYTES)
     relay_resume_total_bytes: int = Field(

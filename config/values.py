@@ -19,6 +19,8 @@ from relay.question import SLUG
 _PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9])X{3,}(?![A-Za-z0-9])")
 _NAME = re.compile(r"[a-z0-9._-]+")
 _AUTHORITY = re.compile(rf"(?:\[[0-9a-f:.]+\]|{_NAME.pattern})(?::[0-9]{{1,5}})?")
+_REDIS = ("redis", "rediss", "unix")
+_DATABASE = re.compile(r"(?:/[0-9]{0,5})?", re.ASCII)
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://(\*|{_AUTHORITY.pattern})")
 
 
@@ -56,6 +58,25 @@ def base_url(value: str) -> str:
         raise ValueError("has a query or fragment (? or #), which a base address has not")
     path = parts.path.rstrip("/").removesuffix("/api/v1").removesuffix("/api").rstrip("/")
     return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def redis_url(value: SecretStr) -> SecretStr:
+    """Accept the address of a Redis, which may hold a password."""
+    url = value.get_secret_value()
+    _refuse_placeholder(url)
+    try:
+        parts = urlsplit(url)
+        there = parts.path if parts.scheme == "unix" else parts.hostname
+        usable = bool(there) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.scheme not in _REDIS or " " in url or not url.isprintable():
+        raise ValueError("is not a redis://, rediss:// or unix:// address")
+    if "?" in url or "#" in url:
+        raise ValueError("has a query or fragment (? or #), which the relay does not read")
+    if parts.scheme != "unix" and not _DATABASE.fullmatch(parts.path):
+        raise ValueError("ends with something else than the number of a database")
+    return value
 
 
 def secret(value: SecretStr) -> SecretStr:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 from aiohttp import web
 
@@ -14,7 +15,9 @@ from relay.keys import ClientKeys
 from relay.metrics import Metrics
 from relay.question import Policy
 from relay.redact import Redactor
-from relay.resumable import ResumableStreams
+from relay.resumable import Holding, ResumableStreams
+from relay.shared import SharedStreams
+from relay.store import Store
 from relay.streams import Streams
 from relay.upstream import Upstream
 
@@ -46,17 +49,21 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> web.Applic
     metrics.watch("relay_streams_active", lambda: len(streams))
     metrics.watch("relay_streams_limit", lambda: 0 if streams.draining else settings.relay_max_streams)
     metrics.watch("relay_workers", lambda: not streams.draining)
-    if settings.relay_workers > 1:
-        app[handlers.NOT_RESUMABLE] = (
-            "RELAY_WORKERS is more than 1 and RELAY_REDIS_URL is not set: no stream can be resumed: its"
-            " readers may come to another process; ask without `resumable` and `Idempotency-Key`."
-        )
-    app[handlers.RESUMABLE] = ResumableStreams(
-        streams,
+    holding = Holding(
         patience=settings.relay_resume_window,
         stream_bytes=settings.relay_resume_bytes,
         total_bytes=settings.relay_resume_total_bytes,
     )
+    store = app[handlers.STORE] = _store(settings)
+    if store is not None:
+        app[handlers.RESUMABLE] = SharedStreams(streams, holding, store)
+    else:
+        app[handlers.RESUMABLE] = ResumableStreams(streams, holding)
+        if settings.relay_workers > 1:
+            app[handlers.NOT_RESUMABLE] = (
+                "RELAY_WORKERS is more than 1 and RELAY_REDIS_URL is not set: no stream can be resumed: its"
+                " readers may come to another process; ask without `resumable` and `Idempotency-Key`."
+            )
     client_keys = (key.get_secret_value() for key in settings.relay_api_keys)
     access = AccessRules(
         keys=ClientKeys(client_keys, settings.relay_api_keys_file),
@@ -73,8 +80,11 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> web.Applic
         async with create_upstream(settings) as app[handlers.UPSTREAM]:
             metrics.watch("relay_upstream_connections", lambda: app[handlers.UPSTREAM].connections)
             metrics.watch_upstream(lambda: app[handlers.UPSTREAM].readiness.up)
-            yield
-            await app[handlers.RESUMABLE].close()
+            async with AsyncExitStack() as stack:
+                if store is not None:
+                    await stack.enter_async_context(store.open())
+                yield
+                await app[handlers.RESUMABLE].close()
 
     async def measured(_app: web.Application) -> AsyncIterator[None]:
         measuring = asyncio.create_task(metrics.run())
@@ -96,6 +106,13 @@ def create_upstream(settings: Settings) -> Upstream:
         max_streams=settings.relay_max_streams,
         redactor=_redactor(settings),
     )
+
+
+def _store(settings: Settings) -> Store | None:
+    if settings.relay_redis_url is None:
+        return None
+    url = settings.relay_redis_url.get_secret_value()
+    return Store(url, patience=settings.relay_resume_window)
 
 
 def _redactor(settings: Settings) -> Redactor:

@@ -17,7 +17,8 @@ from relay.question import Policy, Question
 from relay.redact import Redactor
 from relay.refusals import as_json
 from relay.response import EventStreamResponse
-from relay.resumable import Asked, ResumableStream, ResumableStreams
+from relay.resumable import Asked, Followed, ResumableStreams
+from relay.store import Store
 from relay.stream import Outlet, RelayStream
 from relay.streams import Streams
 from relay.upstream import Upstream
@@ -40,6 +41,7 @@ REDACTOR: Final = web.AppKey("redactor", Redactor)
 UPSTREAM: Final = web.AppKey("upstream", Upstream)
 STREAMS: Final = web.AppKey("streams", Streams)
 RESUMABLE: Final = web.AppKey("resumable", ResumableStreams)
+STORE: Final[web.AppKey[Store | None]] = web.AppKey("store")
 NOT_RESUMABLE: Final = web.AppKey("not_resumable", str)  # why none can be held, if so
 METRICS: Final = web.AppKey("metrics", Metrics)
 
@@ -61,13 +63,13 @@ async def stream_ask(request: web.Request) -> web.StreamResponse:
             asked = question.owned_by(asked, request[OWNER])
         if key is None and not asked.resumable:
             return await answer(request, asked, EventEncoding(app[REDACTOR]))
-        return await _follow(request, _resumable(request, asked, key), after=0)
+        return await _follow(request, await _resumable(request, asked, key), after=0)
 
 
 @routes.get("/streams/{id}", allow_head=False, expect_handler=body.on_expect)
 async def follow(request: web.Request) -> web.StreamResponse:
     """Go on with a resumable stream where its reader was cut off, or read it from the start."""
-    held = _resumable_streams(request).find(request.match_info["id"], request.get(OWNER))
+    held = await _resumable_streams(request).find(request.match_info["id"], request.get(OWNER))
     return await _follow(request, held, _event_id(request))
 
 
@@ -75,7 +77,7 @@ async def follow(request: web.Request) -> web.StreamResponse:
 async def cancel(request: web.Request) -> web.Response:
     """Stop a resumable stream, for all its readers."""
     resumable = _resumable_streams(request)
-    await resumable.cancel(resumable.find(request.match_info["id"], request.get(OWNER)))
+    await resumable.cancel(await resumable.find(request.match_info["id"], request.get(OWNER)))
     return web.Response(status=204)
 
 
@@ -138,12 +140,12 @@ def _resumable_streams(request: web.Request) -> ResumableStreams:
     return request.app[RESUMABLE]
 
 
-def _resumable(request: web.Request, asked: Question, key: str | None) -> ResumableStream:
+async def _resumable(request: web.Request, asked: Question, key: str | None) -> Followed:
     """Return the stream that was asked for with the same key before, or begin one."""
     resumable, owner = _resumable_streams(request), request.get(OWNER)
     metrics, told = request.app[METRICS], ids(request)  # not the request, which may be large
     before = None if key is None else Asked(key, asked.digest())
-    if before is not None and (held := resumable.find_asked(before, owner)) is not None:
+    if before is not None and (held := await resumable.find_asked(before, owner)) is not None:
         return held
 
     def make(window: Outlet) -> RelayStream:
@@ -153,10 +155,10 @@ def _resumable(request: web.Request, asked: Question, key: str | None) -> Resuma
     def ended(stream: RelayStream) -> None:
         _tell_end(metrics, told, stream, stream.outcome or "client_closed")
 
-    return resumable.open(make, owner=owner, asked=before, ended=ended)
+    return await resumable.open(make, owner=owner, asked=before, ended=ended)
 
 
-async def _follow(request: web.Request, held: ResumableStream, after: int) -> web.StreamResponse:
+async def _follow(request: web.Request, held: Followed, after: int) -> web.StreamResponse:
     """Stream the events of a resumable stream that come after this one."""
     if not await held.has_more(after):
         return web.Response(status=204)

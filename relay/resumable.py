@@ -13,7 +13,7 @@ from relay.window import Budget, MemoryWindow, Window
 
 MAX_READERS: Final = 64
 # Bytes that a stream counts for besides its events: about what it costs without any.
-_COST: Final = 4096
+COST: Final = 4096
 
 
 class Asked(NamedTuple):
@@ -36,7 +36,48 @@ class Reader:
         return data
 
 
-class ResumableStream:
+class Followed:
+    """A stream that any number of readers follow."""
+
+    def __init__(self, id_: str, window: Window) -> None:
+        self.id = id_
+        self.readers = 0
+        self._window = window
+
+    async def has_more(self, after: int) -> bool:
+        """Whether anything is still to come for a reader that has the events up to `after`.
+
+        Raises RelayError: bad_request for an event that was never sent, events_gone for one that is
+        no longer held.
+        """
+        span = await self._window.span()
+        if after > span.last:
+            message = f"There is no event {after} yet; the last one is {span.last}."
+            raise RelayError(Code.BAD_REQUEST, message)
+        if after < span.first - 1:
+            message = f"The events after {after} are no longer held (RELAY_RESUME_BYTES); ask again."
+            raise RelayError(Code.EVENTS_GONE, message)
+        return not (span.ended and after == span.last)
+
+    @contextmanager
+    def reading(self, after: int) -> Iterator[Reader]:
+        """Follow the stream from the event after this one. Raises RelayError (too_many_readers)."""
+        if self.readers >= MAX_READERS:
+            message = f"{MAX_READERS} readers follow this stream, which is the limit; try again."
+            raise RelayError(Code.TOO_MANY_READERS, message, headers={"Retry-After": "1"})
+        self.readers += 1
+        self.readers_changed()
+        try:
+            yield Reader(self._window, after)
+        finally:
+            self.readers -= 1
+            self.readers_changed()
+
+    def readers_changed(self) -> None:
+        """Note that a reader came or left."""
+
+
+class ResumableStream(Followed):
     """An answer that is written whether or not somebody reads it.
 
     `abandoned` is called when nobody has read it for `patience` seconds, counted anew from its end.
@@ -51,58 +92,32 @@ class ResumableStream:
         patience: float,
         abandoned: Callable[["ResumableStream"], None],
     ) -> None:
-        self.id = secrets.token_urlsafe(16)
+        super().__init__(secrets.token_urlsafe(16), window)
         self.window = window
         self.owner = owner
         self.asked = asked
         self._patience = patience
         self._abandoned = abandoned
-        self._readers = 0
         self._timer: asyncio.TimerHandle | None = None
         self._released = False
 
-    async def has_more(self, after: int) -> bool:
-        """Whether anything is still to come for a reader that has the events up to `after`.
-
-        Raises RelayError: bad_request for an event that was never sent, events_gone for one that is
-        no longer held.
-        """
-        span = await self.window.span()
-        if after > span.last:
-            message = f"There is no event {after} yet; the last one is {span.last}."
-            raise RelayError(Code.BAD_REQUEST, message)
-        if after < span.first - 1:
-            message = f"The events after {after} are no longer held (RELAY_RESUME_BYTES); ask again."
-            raise RelayError(Code.EVENTS_GONE, message)
-        return not (span.ended and after == span.last)
-
-    @contextmanager
-    def reading(self, after: int) -> Iterator[Reader]:
-        """Follow the stream from the event after this one. Raises RelayError (too_many_readers)."""
-        if self._readers >= MAX_READERS:
-            message = f"{MAX_READERS} readers follow this stream, which is the limit; try again."
-            raise RelayError(Code.TOO_MANY_READERS, message, headers={"Retry-After": "1"})
-        self._readers += 1
-        self.wait_for_readers()
-        try:
-            yield Reader(self.window, after)
-        finally:
-            self._readers -= 1
-            self.wait_for_readers()
-
-    def wait_for_readers(self) -> None:
+    def readers_changed(self) -> None:
         """Begin the time anew after which it is abandoned; none runs while somebody reads."""
+        self.wait_for_readers(self._patience)
+
+    def wait_for_readers(self, seconds: float) -> None:
+        """Take it for abandoned after so long, unless somebody reads it, or does by then."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._readers and not self._released:
+        if not self.readers and not self._released:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._patience, self._abandoned, self)
+            self._timer = loop.call_later(seconds, self._abandoned, self)
 
     def release(self) -> None:
         """Let go of its events; whoever still reads them finds them gone."""
         self._released = True
-        self.wait_for_readers()
+        self.readers_changed()
         self.window.clear()
 
 
@@ -111,20 +126,25 @@ class _Running(NamedTuple):
     task: asyncio.Task[None]
 
 
+class Holding(NamedTuple):
+    """For how many seconds a stream is held without a reader, and how much of one and of all."""
+
+    patience: float
+    stream_bytes: int
+    total_bytes: int
+
+
 class ResumableStreams:
     """The resumable streams of this process, from their asking until nobody has read them for long.
 
-    They hold at most `total_bytes` together, each `stream_bytes` of its newest events. When there is
-    no more room, the oldest ended ones go; when there are none, those that run keep less.
+    Each holds its newest events. When there is no more room, the oldest ended ones go; when there are
+    none, those that run keep less.
     """
 
-    def __init__(
-        self, streams: Streams, *, patience: float, stream_bytes: int, total_bytes: int
-    ) -> None:
+    def __init__(self, streams: Streams, holding: Holding) -> None:
         self._streams = streams
-        self._patience = patience
-        self._stream_bytes = stream_bytes
-        self._budget = Budget(total_bytes, self._evict)
+        self._holding = holding
+        self._budget = Budget(holding.total_bytes, self._evict)
         self._by_id: dict[str, ResumableStream] = {}
         self._by_key: dict[tuple[bytes | None, str], ResumableStream] = {}
         self._running: dict[ResumableStream, _Running] = {}
@@ -134,68 +154,42 @@ class ResumableStreams:
         """Return how many are held."""
         return len(self._by_id)
 
-    def find(self, id_: str, owner: bytes | None) -> ResumableStream:
+    async def find(self, id_: str, owner: bytes | None) -> Followed:
         """Return this owner's stream with this id. Raises RelayError (unknown_stream)."""
         held = self._by_id.get(id_)
         if held is None or held.owner != owner:
-            message = "There is no such stream, or it is no longer held; ask again."
-            raise RelayError(Code.UNKNOWN_STREAM, message)
+            raise unknown()
         return held
 
-    def find_asked(self, asked: Asked, owner: bytes | None) -> ResumableStream | None:
+    async def find_asked(self, asked: Asked, owner: bytes | None) -> Followed | None:
         """Return the stream that this owner asked for with this key, if it is held.
 
         Raises RelayError (idempotency_conflict) if something else was asked with it.
         """
         held = self._by_key.get((owner, asked.key))
         if held is not None and held.asked != asked:
-            message = "This Idempotency-Key was used for another question; take a new one."
-            raise RelayError(Code.IDEMPOTENCY_CONFLICT, message)
+            raise conflict()
         return held
 
-    def open(
+    async def open(
         self,
-        make: Callable[[Window], RelayStream],
+        make: Callable[[MemoryWindow], RelayStream],
         *,
         owner: bytes | None,
         asked: Asked | None,
         ended: Callable[[RelayStream], None],
-    ) -> ResumableStream:
+    ) -> Followed:
         """Begin an answer; `ended` is called when it runs no more.
 
         Raises RelayError: too_many_streams, shutting_down, resume_unavailable.
         """
-        window = MemoryWindow(self._stream_bytes, self._budget)
-        stream = make(window)
-        self._streams.admit(stream, owner)
-        if not self._budget.allows(_COST):
-            self._streams.release(stream)
-            message = (
-                "There is no room for a further resumable stream (RELAY_RESUME_TOTAL_BYTES); try again,"
-                " or ask without `resumable`."
-            )
-            raise RelayError(Code.RESUME_UNAVAILABLE, message, headers={"Retry-After": "1"})
-        self._budget.change(_COST)
-        held = ResumableStream(
-            window,
-            owner=owner,
-            asked=asked,
-            patience=self._patience,
-            abandoned=self._forget,
-        )
-        self._by_id[held.id] = held
-        if asked is not None:
-            self._by_key[owner, asked.key] = held
-        held.wait_for_readers()
-        task = asyncio.create_task(stream.run())
-        task.add_done_callback(lambda _: self._note_end(held, ended))
-        self._running[held] = _Running(stream, task)
+        held, stream = self._admit(make, owner, asked)
+        self._begin(held, stream, ended)
         return held
 
-    async def cancel(self, held: ResumableStream) -> None:
+    async def cancel(self, held: Followed) -> None:
         """Stop the answer, and return once its readers are told and AnythingLLM is let go."""
-        running = self._running.get(held)
-        if running is not None:
+        if isinstance(held, ResumableStream) and (running := self._running.get(held)) is not None:
             running.stream.stop("cancelled")
             await asyncio.wait([running.task])
 
@@ -207,12 +201,48 @@ class ResumableStreams:
         if running:
             await asyncio.wait(running)
 
+    def _admit(
+        self, make: Callable[[MemoryWindow], RelayStream], owner: bytes | None, asked: Asked | None
+    ) -> tuple[ResumableStream, RelayStream]:
+        """Make a stream, and count it from now on. Raises RelayError."""
+        window = MemoryWindow(self._holding.stream_bytes, self._budget)
+        stream = make(window)
+        self._streams.admit(stream, owner)
+        if not self._budget.allows(COST):
+            self._streams.release(stream)
+            message = (
+                "There is no room for a further resumable stream (RELAY_RESUME_TOTAL_BYTES); try again,"
+                " or ask without `resumable`."
+            )
+            raise RelayError(Code.RESUME_UNAVAILABLE, message, headers={"Retry-After": "1"})
+        self._budget.change(COST)
+        held = ResumableStream(
+            window, owner=owner, asked=asked, patience=self._holding.patience, abandoned=self._leave
+        )
+        return held, stream
+
+    def _begin(
+        self, held: ResumableStream, stream: RelayStream, ended: Callable[[RelayStream], None]
+    ) -> None:
+        """Hold it, and have its answer written."""
+        self._by_id[held.id] = held
+        if held.asked is not None:
+            self._by_key[held.owner, held.asked.key] = held
+        held.readers_changed()
+        task = asyncio.create_task(stream.run())
+        task.add_done_callback(lambda _: self._note_end(held, ended))
+        self._running[held] = _Running(stream, task)
+
+    def _leave(self, held: ResumableStream) -> None:
+        """Nobody has read it for long."""
+        self._forget(held)
+
     def _note_end(self, held: ResumableStream, ended: Callable[[RelayStream], None]) -> None:
         stream = self._running.pop(held).stream
         self._streams.release(stream)
         if held.id in self._by_id:
             self._ended[held] = None
-            held.wait_for_readers()
+            held.readers_changed()
         ended(stream)
 
     def _forget(self, held: ResumableStream) -> None:
@@ -220,7 +250,7 @@ class ResumableStreams:
         if held.asked is not None:
             del self._by_key[held.owner, held.asked.key]
         self._ended.pop(held, None)
-        self._budget.change(-_COST)
+        self._budget.change(-COST)
         held.release()
         if held in self._running:
             self._running[held].task.cancel()
@@ -230,3 +260,15 @@ class ResumableStreams:
         if oldest is not None:
             self._forget(oldest)
         return oldest is not None
+
+
+def unknown() -> RelayError:
+    """Return the refusal of a stream that is not held, or not for this client."""
+    message = "There is no such stream, or it is no longer held; ask again."
+    return RelayError(Code.UNKNOWN_STREAM, message)
+
+
+def conflict() -> RelayError:
+    """Return the refusal of an Idempotency-Key that something else was asked with."""
+    message = "This Idempotency-Key was used for another question; take a new one."
+    return RelayError(Code.IDEMPOTENCY_CONFLICT, message)

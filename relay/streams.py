@@ -28,6 +28,8 @@ class Streams:
         self._none_left = asyncio.Event()
         self._drain_ends_at: float | None = None
         self._refuses = False
+        self.told = False
+        """Whether all answers were told to end, since the relay stops."""
 
     def __len__(self) -> int:
         """Return how many answers run."""
@@ -97,6 +99,7 @@ class Streams:
             await asyncio.sleep(moment)
         await self._wait_for_none(grace - moment)
         self.refuse()
+        self.told = True
         for stream in tuple(self._running):
             stream.stop("shutdown", _shutting_down())
         await self._wait_for_none(_GOODBYE)

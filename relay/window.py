@@ -22,16 +22,7 @@ class Span(NamedTuple):
 
 
 class Window(Protocol):
-    """Where the events of a resumable stream are kept. Their ids are 1, 2, 3 ..."""
-
-    def put(self, events: Sequence[bytes]) -> bool:
-        """Add the next events; return whether there is room for more: if not, await it."""
-
-    async def room(self) -> None:
-        """Make room: let go of the oldest events. Never waits for a reader."""
-
-    async def end(self, events: Sequence[bytes] = ()) -> None:
-        """Add the last events: no more come."""
+    """The newest events of a resumable stream, as its readers see them. Their ids are 1, 2, 3 ..."""
 
     async def span(self) -> Span:
         """Return what is held now."""
@@ -68,7 +59,7 @@ class Budget:
 
 
 class MemoryWindow:
-    """A Window in the memory of this process.
+    """A Window in the memory of this process, and the outlet of the stream that it is filled by.
 
     Holds the last events, of `limit` bytes together; the newest one however large it is, and fewer
     where the budget of all windows is exceeded.

@@ -19,7 +19,7 @@ from relay.errors import Code, RelayError
 from relay.frames import Answer
 from relay.question import Policy, Question, parse
 from relay.redact import Redactor
-from relay.resumable import MAX_READERS, Asked, ResumableStream, ResumableStreams
+from relay.resumable import MAX_READERS, Asked, Holding, ResumableStream, ResumableStreams
 from relay.sse import Decoder
 from relay.stream import RelayStream
 from relay.streams import Streams
@@ -222,10 +222,8 @@ class Lives(RuleBasedStateMachine):
 
     async def _made(self) -> tuple[Streams, ResumableStreams]:
         streams = Streams(MOST_RUNNING)
-        held = ResumableStreams(
-            streams, patience=PATIENCE, stream_bytes=STREAM_BYTES, total_bytes=self.total_bytes
-        )
-        return streams, held
+        holding = Holding(PATIENCE, STREAM_BYTES, self.total_bytes)
+        return streams, ResumableStreams(streams, holding)
 
     def do(self, what: Coroutine[Any, Any, T]) -> T:
         """Do something, and all that follows from it in no time; bring the model up to date."""
@@ -255,7 +253,7 @@ class Lives(RuleBasedStateMachine):
 
     async def _open_resumable(self, key: str | None) -> None:
         asked = None if key is None else Asked(key, b"digest")
-        before = None if asked is None else self.held.find_asked(asked, None)
+        before = None if asked is None else await self.held.find_asked(asked, None)
         if before is not None:
             (same,) = [one for one in self.lives if one.held is before]
             assert same.key == key
@@ -270,12 +268,13 @@ class Lives(RuleBasedStateMachine):
 
         running = sum(life.counts for life in self.lives)
         try:
-            held = self.held.open(make, owner=None, asked=asked, ended=lambda _: None)
+            held = await self.held.open(make, owner=None, asked=asked, ended=lambda _: None)
         except RelayError as error:
             full = error.code is Code.TOO_MANY_STREAMS and running >= MOST_RUNNING
             assert full or (error.code is Code.RESUME_UNAVAILABLE and self.total_bytes < ROOMY)
             return
         assert running < MOST_RUNNING
+        assert isinstance(held, ResumableStream)
         await step()
         life = Life(self.calls.all[-1], taps[0], held, key)
         self.lives.append(life)
@@ -351,7 +350,7 @@ class Lives(RuleBasedStateMachine):
     async def _come_back(self, life: Life, after: int) -> None:
         assert life.held is not None
         try:
-            held = self.held.find(life.held.id, None)
+            held = await self.held.find(life.held.id, None)
         except RelayError as error:
             assert error.code is Code.UNKNOWN_STREAM
             assert life.forgotten
@@ -480,7 +479,7 @@ class Lives(RuleBasedStateMachine):
             if life.held is None:
                 continue
             try:
-                self.held.find(life.held.id, None)
+                self.loop.run_until_complete(self.held.find(life.held.id, None))
             except RelayError:
                 # Room may be made for others, but not at the cost of an answer that runs.
                 assert life.forgotten or (self.total_bytes < ROOMY and life.end is not None)

@@ -1,0 +1,185 @@
+"""Resumable streams of several processes, on one machine or many."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from relay.errors import Code, RelayError
+from relay.mirror import Mirror
+from relay.remote import LOST, RemoteStream
+from relay.resumable import (
+    COST,
+    Asked,
+    Followed,
+    Holding,
+    ResumableStream,
+    ResumableStreams,
+    conflict,
+    unknown,
+)
+from relay.store import Store
+from relay.stream import RelayStream
+from relay.streams import Streams
+from relay.window import MemoryWindow
+
+# Seconds at the end of the process for what is not in the store yet.
+_FLUSH: Final = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class SharedStreams(ResumableStreams):
+    """The resumable streams of this process, and through the store those of all others.
+
+    A stream of this process is held here as it would be without the others: its readers here need no
+    store. A mirror tells the others of it.
+    """
+
+    def __init__(self, streams: Streams, holding: Holding, store: Store) -> None:
+        super().__init__(streams, holding)
+        self._store = store
+        self._mirrors: dict[ResumableStream, tuple[Mirror, asyncio.Task[None]]] = {}
+        self._remote: WeakValueDictionary[str, RemoteStream] = WeakValueDictionary()
+        self._errands: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def find(self, id_: str, owner: bytes | None) -> Followed:
+        """Return this owner's stream with this id, wherever its home is.
+
+        Raises RelayError (unknown_stream, resume_unavailable).
+        """
+        if id_ in self._by_id:
+            return await super().find(id_, owner)
+        if await self._store.owner(id_) != ("" if owner is None else owner.hex()):
+            raise unknown()
+        if (remote := self._remote.get(id_)) is None:
+            remote = self._remote[id_] = RemoteStream(self._store, id_, self._streams)
+        return remote
+
+    async def find_asked(self, asked: Asked, owner: bytes | None) -> Followed | None:
+        """Return the stream that this owner asked for with this key, wherever its home is.
+
+        Raises RelayError (idempotency_conflict, resume_unavailable).
+        """
+        if (held := await super().find_asked(asked, owner)) is not None:
+            return held
+        if (known := await self._store.asked(owner, asked.key)) is None:
+            return None
+        id_, digest = known
+        if digest != asked.digest:
+            raise conflict()
+        return await self.find(id_, owner)
+
+    async def open(
+        self,
+        make: Callable[[MemoryWindow], RelayStream],
+        *,
+        owner: bytes | None,
+        asked: Asked | None,
+        ended: Callable[[RelayStream], None],
+    ) -> Followed:
+        """Begin an answer, or find the one that was asked for elsewhere with the same key just now.
+
+        Raises RelayError: too_many_streams, shutting_down, resume_unavailable, idempotency_conflict.
+        """
+        held, stream = self._admit(make, owner, asked)
+        announce = partial(
+            self._store.announce,
+            held.id,
+            owner,
+            None if asked is None else asked.key,
+            b"" if asked is None else asked.digest,
+        )
+        try:
+            id_ = await announce()
+        except BaseException:
+            self._dismiss(stream)
+            self._send(self._store.forget(held.id))  # it may have been heard all the same
+            raise
+        if id_ != held.id and asked is not None:
+            self._dismiss(stream)
+            return await self.find_asked(asked, owner) or await self.find(id_, owner)
+        self._begin(held, stream, ended)
+        mirror = Mirror(
+            self._store,
+            held.id,
+            held.window,
+            announce=announce,
+            stop=lambda: stream.stop("cancelled"),
+            lost=lambda: stream.stop("error", RelayError(Code.UPSTREAM_TRUNCATED, LOST)),
+        )
+        mirroring = asyncio.create_task(mirror.run())
+        mirroring.add_done_callback(_tell_fault)
+        self._mirrors[held] = mirror, mirroring
+        return held
+
+    async def cancel(self, held: Followed) -> None:
+        """Stop the answer, and return once that is so. Raises RelayError (resume_unavailable)."""
+        if isinstance(held, RemoteStream):
+            await held.cancel()
+        else:
+            await super().cancel(held)
+
+    async def close(self) -> None:
+        """End all that runs here. What has ended stays in the store for those who come back."""
+        ended = [mirror for held, (mirror, _) in self._mirrors.items() if held not in self._running]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH):
+                for mirror in ended:
+                    await mirror.finished.wait()
+        self._closing = True
+        await super().close()
+        if self._errands:
+            await asyncio.wait(self._errands)
+
+    def _leave(self, held: ResumableStream) -> None:
+        self._send(self._forget_if_unread(held))
+
+    async def _forget_if_unread(self, held: ResumableStream) -> None:
+        """Nobody has read it here for long; but somebody may elsewhere, while it runs."""
+        seconds = 0.0
+        with suppress(RelayError):
+            seconds = await self._store.read_for(held.id)
+        if held.readers or held.id not in self._by_id:
+            return
+        if seconds and held in self._running:
+            held.wait_for_readers(seconds)
+        else:
+            self._forget(held)
+
+    def _forget(self, held: ResumableStream) -> None:
+        super()._forget(held)
+        _, mirroring = self._mirrors.pop(held)
+        mirroring.cancel()
+        self._send(self._forget_there(held, mirroring))
+
+    async def _forget_there(self, held: ResumableStream, mirroring: asyncio.Task[None]) -> None:
+        await asyncio.wait([mirroring])
+        if not self._closing:
+            await self._store.forget(held.id)
+
+    def _dismiss(self, stream: RelayStream) -> None:
+        """Take back an admission."""
+        self._streams.release(stream)
+        self._budget.change(-COST)
+
+    def _send(self, errand: Coroutine[Any, Any, None]) -> None:
+        """Have something done in the background, if Redis is there."""
+
+        async def run() -> None:
+            with suppress(RelayError):
+                await errand
+
+        task = asyncio.create_task(run())
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+        task.add_done_callback(_tell_fault)
+
+
+def _tell_fault(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        log.error("a resumable stream could not be shared", exc_info=fault)
