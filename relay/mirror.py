@@ -10,6 +10,8 @@ from relay.window import EventsGone, MemoryWindow
 
 # Seconds between two writes while nobody else follows: a write costs more than a piece of an answer.
 _LINGER: Final = 0.2
+# Bytes in one write, with which there are more to follow.
+_MUCH: Final = 32 * 1024
 # Seconds for which a process that heard of a write counts as following.
 _FOLLOWED: Final = 5.0
 # Seconds until Redis is tried again.
@@ -73,7 +75,7 @@ class Mirror:
         self._heed(copied)
         if ended and copied.last == last:
             self.finished.set()
-        elif data and asyncio.get_running_loop().time() > self._followed_until:
+        elif 0 < len(data) < _MUCH and asyncio.get_running_loop().time() > self._followed_until:
             await asyncio.sleep(_LINGER)
 
     def _heed(self, copied: Copied) -> None:

@@ -127,10 +127,11 @@ class SharedStreams(ResumableStreams):
     async def close(self) -> None:
         """End all that runs here. What has ended stays in the store for those who come back."""
         ended = [mirror for held, (mirror, _) in self._mirrors.items() if held not in self._running]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_FLUSH):
-                for mirror in ended:
-                    await mirror.finished.wait()
+        if self._store.up:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FLUSH):
+                    for mirror in ended:
+                        await mirror.finished.wait()
         self._closing = True
         await super().close()
         if self._errands:

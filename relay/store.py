@@ -306,10 +306,13 @@ class Store:
 
     async def _run(self, command: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return await command(*arguments)
+            answer = await command(*arguments)
         except (RedisError, OSError) as error:
+            _heed_cancellation()
             self._note_away(error)
             raise unavailable() from None
+        _heed_cancellation()
+        return answer
 
     async def _listen(self) -> None:
         """Hear what others tell this process, and see whether Redis is there. Never returns."""
@@ -319,11 +322,13 @@ class Store:
                     await pubsub.subscribe(f"relay:to:{self._me}")
                     self._note_back()
                     while True:
+                        _heed_cancellation()
                         if (message := await pubsub.get_message(timeout=1.0)) is not None:
                             self._hear(message["data"].decode())
                         else:
-                            await self._redis.ping()
-            except (RedisError, OSError) as error:
+                            await self._run(self._redis.ping)
+            except (RedisError, OSError, RelayError) as error:
+                _heed_cancellation()
                 self._note_away(error)
             await asyncio.sleep(_RETRY)
 
@@ -344,6 +349,17 @@ class Store:
             self._complained = False
             self._settled_at = asyncio.get_running_loop().time() + LEASE
             log.info("Redis can be used again")
+
+
+def _heed_cancellation() -> None:
+    """Be cancelled after all, where that was lost.
+
+    redis-py sends with asyncio.wait_for, which before Python 3.12 returns as if nothing had been when it
+    is cancelled just as it is done.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _keys(id_: str) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from relay.standin import StandIn
 from tests.canary import Canary, listening
+from tests.redis_server import PROGRAM, RedisServer
 from tests.running import Relay, settings
 
 # Its default fails an example that takes 200 ms, as any may on a machine that others use too.
@@ -75,6 +76,15 @@ async def standin(nothing_left_over: None) -> AsyncIterator[StandIn]:
     """An AnythingLLM without a model, which answers as fast as it can."""
     async with StandIn(pace=0) as standin:
         yield standin
+
+
+@pytest.fixture
+async def redis(nothing_left_over: None) -> AsyncIterator[RedisServer]:
+    """A Redis of its own."""
+    if PROGRAM is None:
+        pytest.skip("redis-server is not here")
+    async with RedisServer() as server:
+        yield server
 
 
 StartRelay = Callable[..., Awaitable[Relay]]

@@ -6,6 +6,7 @@ import socket
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+import aiohttp
 import pytest
 
 from relay.handlers import RESUMABLE, STREAMS
@@ -13,11 +14,53 @@ from relay.resumable import MAX_READERS
 from relay.sse import Decoder
 from relay.standin import StandIn
 from tests.conftest import StartRelay
+from tests.redis_server import RedisServer
 from tests.running import Listening, Relay, Told, unanswered
 
 # A guard against hanging, not a measure: far more than it takes.
 PROMPTLY = 2.0
 KEYS = ("first-key", "second-key")
+
+
+class Elsewhere:
+    """A client that asks one relay, and comes back to another."""
+
+    def __init__(self, home: aiohttp.ClientSession, other: aiohttp.ClientSession) -> None:
+        self._home = home
+        self._other = other
+        self.post, self.options = home.post, home.options
+
+    def get(self, path: str, **kwargs: Any) -> Any:
+        return self.request("GET", path, **kwargs)
+
+    def request(self, method: str, path: str, **kwargs: Any) -> Any:
+        back = path.startswith("/streams/")
+        return (self._other if back else self._home).request(method, path, **kwargs)
+
+    async def close(self) -> None:
+        await self._home.close()
+
+
+AT_HOME = pytest.mark.parametrize("start_relay", ["alone", "shared"], indirect=True)
+
+
+@pytest.fixture(params=["alone", "shared", "elsewhere"])
+async def start_relay(
+    request: pytest.FixtureRequest, redis: RedisServer, start_relay: StartRelay
+) -> StartRelay:
+    """Relays that keep streams for themselves, that share them, and two that do, one to ask."""
+    if request.param == "alone":
+        return start_relay
+
+    async def start(**changes: Any) -> Relay:
+        changes["relay_redis_url"] = redis.url
+        relay = await start_relay(**changes)
+        if request.param == "elsewhere":
+            client: Any = Elsewhere(relay.client, (await start_relay(**changes)).client)
+            relay.client = client
+        return relay
+
+    return start
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -273,9 +316,9 @@ async def test_only_the_newest_events_are_held(start_relay: StartRelay) -> None:
     async with relay.asking("!tokens=200", resumable=True) as listening:
         whole = await listening.rest()
     stream = listening.stream_id
+    assert await relay.follow(stream, 190) == whole[190:]
     assert await relay.answers("GET", f"/streams/{stream}") == (410, "events_gone")
     assert await relay.answers("GET", f"/streams/{stream}?after=100") == (410, "events_gone")
-    assert await relay.follow(stream, 190) == whole[190:]
 
 
 async def test_the_newest_event_is_held_however_large(start_relay: StartRelay) -> None:
@@ -297,6 +340,7 @@ async def test_a_reader_that_keeps_up_is_given_a_burst_larger_than_what_is_held(
     assert [told.id for told in heard] == [str(number) for number in range(1, 2002)]
 
 
+@AT_HOME
 async def test_a_reader_that_falls_behind_is_dropped_and_told(
     start_relay: StartRelay, standin: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -336,6 +380,7 @@ async def test_a_stuck_reader_is_dropped_and_the_answer_goes_on(
         assert await relay.counted("relay_streams_active") == 1
 
 
+@AT_HOME
 async def test_when_room_is_short_the_oldest_ended_ones_go(start_relay: StartRelay) -> None:
     relay = await start_relay(relay_resume_total_bytes=40_000)
     streams = [await ended(relay, "!tokens=40") for _ in range(6)]
@@ -606,6 +651,7 @@ async def test_who_joins_too_late_is_told(start_relay: StartRelay, standin: Stan
 # Limits
 
 
+@AT_HOME
 async def test_readers_of_one_stream_are_limited(relay: Relay) -> None:
     async with (
         relay.asking("!endless !slow=0.05", resumable=True) as listening,
