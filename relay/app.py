@@ -61,8 +61,9 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> web.Applic
         app[handlers.RESUMABLE] = ResumableStreams(streams, holding)
         if settings.relay_workers > 1:
             app[handlers.NOT_RESUMABLE] = (
-                "RELAY_WORKERS is more than 1 and RELAY_REDIS_URL is not set: no stream can be resumed: its"
-                " readers may come to another process; ask without `resumable` and `Idempotency-Key`."
+                "No stream can be resumed, for its readers may come to another process: RELAY_WORKERS is"
+                " more than 1 and RELAY_REDIS_URL is not set. Ask without `resumable` and"
+                " `Idempotency-Key`."
             )
     client_keys = (key.get_secret_value() for key in settings.relay_api_keys)
     access = AccessRules(

@@ -95,7 +95,10 @@ async def readyz(request: web.Request) -> web.Response:
         await request.app[UPSTREAM].readiness.check()
     except RelayError as error:
         return as_json(error, 503)
-    return web.json_response({"status": "ok"})
+    known = {"status": "ok"}
+    if (store := request.app[STORE]) is not None:  # without it, all but resumable streams goes on
+        known["resumable"] = "ok" if store.up else "unavailable"
+    return web.json_response(known)
 
 
 @routes.get("/metrics", allow_head=False, expect_handler=body.on_expect)

@@ -320,13 +320,13 @@ class Store:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(f"relay:to:{self._me}")
-                    self._note_back()
                     while True:
                         _heed_cancellation()
                         if (message := await pubsub.get_message(timeout=1.0)) is not None:
                             self._hear(message["data"].decode())
                         else:
                             await self._run(self._redis.ping)
+                        self._note_back()
             except (RedisError, OSError, RelayError) as error:
                 _heed_cancellation()
                 self._note_away(error)

@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import re
 import shutil
 import tempfile
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 from typing import Final, Self
 
 PROGRAM: Final = shutil.which("redis-server")
+CLIENT: Final = shutil.which("redis-cli")
 
 
 class RedisServer:
@@ -40,6 +42,25 @@ class RedisServer:
             await writer.wait_closed()
             if answer == b"+PONG\r\n":
                 return
+
+    async def ask(self, *words: str) -> str:
+        """Return what redis-cli says to a command."""
+        assert CLIENT is not None
+        process = await asyncio.create_subprocess_exec(
+            CLIENT, "-s", str(self._socket), *words, stdout=PIPE
+        )
+        out, _ = await process.communicate()
+        return out.decode()
+
+    async def keys(self) -> set[str]:
+        """Return the names of all that it holds."""
+        return set((await self.ask("KEYS", "*")).split())
+
+    async def commands(self) -> dict[str, int]:
+        """Return how often each command was given."""
+        lines = (await self.ask("INFO", "commandstats")).splitlines()
+        found = [re.match(r"cmdstat_([^:]+):calls=(\d+)", line) for line in lines]
+        return {one[1]: int(one[2]) for one in found if one}
 
     async def kill(self) -> None:
         """End it at once."""

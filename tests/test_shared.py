@@ -1,0 +1,275 @@
+"""Resumable streams of several relays, over a real Redis (docs/protocol.md, "Several processes")."""
+
+import asyncio
+import signal
+from typing import Any, Final
+
+import pytest
+
+from relay.handlers import RESUMABLE, STORE, STREAMS
+from relay.standin import StandIn
+from tests.conftest import StartRelay
+from tests.redis_server import RedisServer
+from tests.running import Heard, Relay
+
+# A guard against hanging, not a measure.
+PROMPTLY: Final = 5.0
+
+
+@pytest.fixture
+async def start(start_relay: StartRelay, redis: RedisServer) -> StartRelay:
+    """Start relays that share one Redis, and have found it."""
+
+    async def start(**changes: Any) -> Relay:
+        relay = await start_relay(relay_redis_url=redis.url, **changes)
+        await up(relay)
+        return relay
+
+    return start
+
+
+async def up(relay: Relay, *, is_up: bool = True) -> None:
+    """Wait until the relay has found its Redis, or has lost it."""
+    store = relay.app[STORE]
+    assert store is not None
+    async with asyncio.timeout(PROMPTLY):
+        while store.up is not is_up:
+            await asyncio.sleep(0.01)
+
+
+async def ready(relay: Relay) -> tuple[int, dict[str, str]]:
+    """Return what /readyz says."""
+    async with relay.client.get("/readyz") as response:
+        return response.status, await response.json()
+
+
+def ids(heard: list[Any]) -> list[int]:
+    return [int(told.id) for told in heard]
+
+
+async def test_events_come_elsewhere_as_they_come_at_home(start: StartRelay, standin: StandIn) -> None:
+    """A reader of another relay has each event before the next one is written, and no answer waits."""
+    home, other = await start(), await start()
+    async with home.asking("!endless !slow=0.02", resumable=True) as listening:
+        first = await listening.next()
+        assert first is not None
+        async with other.following(listening.stream_id, 0) as following:
+            assert await following.next() == first
+            for _ in range(50):
+                told = await following.until("chunk")
+            async with asyncio.timeout(PROMPTLY):
+                while await listening.until("chunk") != told:
+                    pass
+
+
+async def test_a_question_asked_everywhere_at_once_is_asked_once(
+    start: StartRelay, standin: StandIn
+) -> None:
+    relays = [await start() for _ in range(3)]
+    key = {"Idempotency-Key": "a-key"}
+
+    async def ask(relay: Relay) -> tuple[str, Heard]:
+        async with relay.asking("!tokens=10 !slow=0.01", headers=key) as listening:
+            return listening.stream_id, await listening.rest()
+
+    heard = await asyncio.gather(*[ask(relay) for relay in relays * 5])
+    assert len(standin.asks) == 1
+    assert {id_ for id_, _ in heard} == {heard[0][0]}
+    assert all(one == heard[0][1] for _, one in heard)
+    assert ids(heard[0][1]) == list(range(1, 12))
+    for relay in relays:
+        assert (await relay.refused({"question": "another"}, headers=key))[0] == 409
+
+
+async def test_a_stream_belongs_to_its_key_everywhere(start: StartRelay) -> None:
+    keys = {"relay_api_keys": ("first-key", "second-key")}
+    home, other = await start(**keys), await start(**keys)
+    mine, theirs = ({"Authorization": f"Bearer {key}"} for key in keys["relay_api_keys"])
+    async with home.asking("!tokens=2", resumable=True, headers=mine) as listening:
+        heard = await listening.rest()
+    path = f"/streams/{listening.stream_id}"
+    for method in ("GET", "DELETE"):
+        assert await other.answers(method, path, headers=theirs) == (404, "unknown_stream")
+    async with other.following(listening.stream_id, headers=mine) as following:
+        assert await following.rest() == heard
+
+
+async def test_a_stop_elsewhere_reaches_anythingllm(start: StartRelay, standin: StandIn) -> None:
+    home, other = await start(), await start()
+    async with home.asking("!tokens=2 !slow=3600", resumable=True) as listening:
+        await listening.next()
+        async with other.following(listening.stream_id) as following:
+            await following.next()
+            path = f"/streams/{listening.stream_id}"
+            assert await other.answers("DELETE", path) == (204, "")
+            for one in (listening, following):
+                heard = await one.rest()
+                assert [told.name for told in heard] == ["final_end"]
+                assert heard.end["reason"] == "cancelled"
+    ask = await standin.next_ask()
+    async with asyncio.timeout(PROMPTLY):
+        await ask.ended.wait()
+    assert await other.answers("DELETE", path) == (204, "")
+
+
+async def test_a_reader_elsewhere_keeps_the_answer_going(start: StartRelay, standin: StandIn) -> None:
+    """And when the last one has left, it is stopped."""
+    home, other = await start(relay_resume_window=0.4), await start(relay_resume_window=0.4)
+    async with home.asking("!endless !slow=0.02", resumable=True) as listening:
+        await listening.next()
+    ask = await standin.next_ask()
+    async with other.following(listening.stream_id) as following:
+        for _ in range(60):  # for three times as long as it would be held otherwise
+            await following.until("chunk")
+        assert ask.outcome == "open"
+    async with asyncio.timeout(PROMPTLY):
+        await ask.ended.wait()
+    path = f"/streams/{listening.stream_id}"
+    while (await other.answers("GET", path))[0] != 404:
+        await asyncio.sleep(0.01)
+
+
+async def test_nothing_stays_in_redis(start: StartRelay, redis: RedisServer) -> None:
+    home, other = await start(relay_resume_window=1), await start(relay_resume_window=1)
+    async with home.asking("!tokens=5", headers={"Idempotency-Key": "k"}) as listening:
+        heard = await listening.rest()
+    assert await other.follow(listening.stream_id) == heard
+    assert await redis.keys()
+    async with asyncio.timeout(PROMPTLY):
+        while await redis.keys():
+            await asyncio.sleep(0.01)
+
+
+async def test_plain_streams_never_touch_redis(start: StartRelay, redis: RedisServer) -> None:
+    relay = await start()
+    before = await redis.commands()
+    for _ in range(20):
+        await relay.ask("!tokens=3")
+    after = await redis.commands()
+    assert {name for name in after if after[name] != before.get(name)} <= {"ping", "info"}
+
+
+async def test_a_reader_of_a_relay_that_stops_goes_on_elsewhere(start: StartRelay) -> None:
+    """Its connection ends without an end of the answer, so it comes back."""
+    home, stopping, third = await start(), await start(), await start()
+    async with home.asking("!tokens=40 !slow=0.05", resumable=True) as listening:
+        await listening.next()
+        async with stopping.following(listening.stream_id) as following:
+            heard = [await following.until("chunk")]
+            await stopping.app[STREAMS].drain(0)
+            heard += await following.rest()
+        assert "final_end" not in [told.name for told in heard]
+        heard += await third.follow(listening.stream_id, int(heard[-1].id))
+    assert ids(heard) == list(range(1, 42))
+
+
+async def test_the_answers_of_a_relay_that_stops_end_for_all(start: StartRelay) -> None:
+    home, other = await start(), await start()
+    async with home.asking("!endless !slow=0.05", resumable=True) as listening:
+        await listening.next()
+        async with other.following(listening.stream_id) as following:
+            await home.app[STREAMS].drain(0)
+            heard = await following.rest()
+            assert heard.error["code"] == "shutting_down"
+            assert heard.end["reason"] == "shutdown"
+
+
+# Without Redis
+
+
+async def test_without_redis_only_resumable_streams_are_refused(
+    start: StartRelay, redis: RedisServer
+) -> None:
+    relay = await start()
+    assert await ready(relay) == (200, {"status": "ok", "resumable": "ok"})
+    await redis.kill()
+    await up(relay, is_up=False)
+    assert await ready(relay) == (200, {"status": "ok", "resumable": "unavailable"})
+    assert (await relay.ask("!echo hi")).text == "hi"
+    for refused in (
+        relay.refused({"question": "x", "resumable": True}),
+        relay.refused({"question": "x"}, headers={"Idempotency-Key": "k"}),
+    ):
+        status, refusal = await refused
+        assert (status, refusal["code"]) == (503, "resume_unavailable")
+        assert "RELAY_REDIS_URL" in refusal["error"]
+    for method in ("GET", "DELETE"):
+        assert await relay.answers(method, "/streams/unknown") == (503, "resume_unavailable")
+    assert not len(relay.app[STREAMS])
+    await redis.start()
+    await up(relay)
+    assert await ready(relay) == (200, {"status": "ok", "resumable": "ok"})
+    async with relay.asking("!echo hi", resumable=True) as listening:
+        assert (await listening.rest()).text == "hi"
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["stays", "leaves"])
+async def test_redis_dies_amid_an_answer_and_forgets_all(
+    start: StartRelay, redis: RedisServer, standin: StandIn, stays: bool
+) -> None:
+    """The reader at home notices nothing; one elsewhere goes on with what is written anew, each event once."""
+    home, other = await start(), await start()
+    async with home.asking("!tokens=80 !slow=0.05", resumable=True) as listening:
+        at_home = [await listening.until("chunk") for _ in range(3)]
+        async with other.following(listening.stream_id) as following:
+            elsewhere = [await following.until("chunk") for _ in range(3)]
+            await redis.kill()
+            for relay in (home, other):
+                await up(relay, is_up=False)
+            at_home += [await listening.until("chunk") for _ in range(10)]
+            if stays:
+                await redis.start()
+                elsewhere += await following.rest()
+        if not stays:
+            await redis.start()
+            await up(other)
+            place = int(elsewhere[-1].id)
+            while (await other.answers("GET", f"/streams/{listening.stream_id}?after={place + 999}"))[
+                0
+            ] == 503:
+                await asyncio.sleep(0.05)
+            elsewhere += await other.follow(listening.stream_id, place)
+        at_home += await listening.rest()
+    assert ids(at_home) == list(range(1, 82))
+    assert elsewhere == at_home
+    assert len(standin.asks) == 1
+
+
+async def test_a_redis_that_hangs_holds_up_no_plain_stream(
+    start: StartRelay, redis: RedisServer
+) -> None:
+    """Nor a resumable one that runs here already."""
+    relay = await start()
+    async with relay.asking("!tokens=20 !slow=0.02", resumable=True) as listening:
+        await listening.until("chunk")
+        redis.signal(signal.SIGSTOP)
+        try:
+            assert (await relay.ask("!echo hi")).text == "hi"
+            assert (await listening.rest()).text.split()[-1] == "tok20"
+            status, refusal = await relay.refused({"question": "x", "resumable": True})
+            assert (status, refusal["code"]) == (503, "resume_unavailable")
+        finally:
+            redis.signal(signal.SIGCONT)
+        await up(relay)
+    async with relay.asking("!echo hi", resumable=True) as listening:
+        assert (await listening.rest()).text == "hi"
+
+
+async def test_a_client_that_leaves_while_redis_hangs_asks_nothing(
+    start: StartRelay, redis: RedisServer, standin: StandIn
+) -> None:
+    relay = await start()
+    redis.signal(signal.SIGSTOP)
+    try:
+        asking = asyncio.create_task(relay.refused({"question": "x", "resumable": True}))
+        while not len(relay.app[STREAMS]):
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await relay.idle()
+    finally:
+        redis.signal(signal.SIGCONT)
+    assert not standin.asks
+    assert not len(relay.app[RESUMABLE])
+    async with asyncio.timeout(PROMPTLY):
+        while await redis.keys():
+            await asyncio.sleep(0.01)
