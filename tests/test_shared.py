@@ -207,7 +207,7 @@ async def test_without_redis_only_resumable_streams_are_refused(
 async def test_redis_dies_amid_an_answer_and_forgets_all(
     start: StartRelay, redis: RedisServer, standin: StandIn, stays: bool
 ) -> None:
-    """The reader at home notices nothing; one elsewhere goes on with what is written anew, each event once."""
+    """The reader at home notices nothing; one elsewhere goes on, each event once."""
     home, other = await start(), await start()
     async with home.asking("!tokens=80 !slow=0.05", resumable=True) as listening:
         at_home = [await listening.until("chunk") for _ in range(3)]
