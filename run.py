@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from config.settings import Loaded, Settings, SettingsError, load
 from relay import logs
 from relay.access import is_one_of
-from relay.app import create_app, create_upstream
-from relay.check import check
+from relay.app import create_app, create_store, create_upstream
+from relay.check import check, check_store
 from relay.connections import MAX_LEAVING
 from relay.server import serve
 from relay.sockets import CannotListen, raise_descriptor_limit
@@ -96,6 +96,8 @@ async def _check(settings: Settings) -> int:
     print(f"AnythingLLM at {settings.anythingllm_base_url}")
     default, allowed = settings.anythingllm_workspace_slug, settings.anythingllm_allowed_workspaces
     good = await check(create_upstream(settings), default, allowed, print)
+    if (store := create_store(settings)) is not None:
+        good &= await check_store(store, print)
     return 0 if good else UPSTREAM_FAILED
 
 

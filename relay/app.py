@@ -54,7 +54,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> web.Applic
         stream_bytes=settings.relay_resume_bytes,
         total_bytes=settings.relay_resume_total_bytes,
     )
-    store = app[handlers.STORE] = _store(settings)
+    store = app[handlers.STORE] = create_store(settings)
     if store is not None:
         app[handlers.RESUMABLE] = SharedStreams(streams, holding, store)
     else:
@@ -83,6 +83,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> web.Applic
             metrics.watch_upstream(lambda: app[handlers.UPSTREAM].readiness.up)
             async with AsyncExitStack() as stack:
                 if store is not None:
+                    metrics.watch("relay_redis_unreachable", lambda: not store.up)
                     await stack.enter_async_context(store.open())
                 yield
                 await app[handlers.RESUMABLE].close()
@@ -109,7 +110,8 @@ def create_upstream(settings: Settings) -> Upstream:
     )
 
 
-def _store(settings: Settings) -> Store | None:
+def create_store(settings: Settings) -> Store | None:
+    """Return what holds resumable streams for several processes, if there is to be such a thing."""
     if settings.relay_redis_url is None:
         return None
     url = settings.relay_redis_url.get_secret_value()

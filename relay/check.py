@@ -1,11 +1,20 @@
-"""`python run.py --check`: is AnythingLLM there, does it take our key, has it our workspaces."""
+"""`python run.py --check`: is AnythingLLM there, does it take our key, has it the workspaces; is Redis."""
 
 from collections.abc import Awaitable, Callable, Collection
 
 from relay.errors import RelayError
+from relay.store import Store
 from relay.upstream import Upstream
 
 Tell = Callable[[str], None]
+
+
+async def check_store(store: Store, tell: Tell) -> bool:
+    """Try Redis; tell it in a line. Returns whether all is well."""
+    try:
+        return await _good(store.probe(), "Redis takes resumable streams", tell)
+    finally:
+        await store.close()
 
 
 async def check(upstream: Upstream, slug: str, allowed: Collection[str], tell: Tell) -> bool:

@@ -30,6 +30,7 @@ Gauge = Literal[
     "relay_streams_limit",
     "relay_upstream_connections",
     "relay_workers",
+    "relay_redis_unreachable",
     "relay_event_loop_lag_seconds",
     "process_resident_memory_bytes",
 ]
@@ -42,6 +43,7 @@ _GAUGES: Final[Mapping[Gauge, str]] = {
     "relay_streams_limit": "Answers that may run.",
     "relay_upstream_connections": "Connections to AnythingLLM that an answer uses now.",
     "relay_workers": "Processes that take questions now.",
+    "relay_redis_unreachable": "Processes that share resumable streams, and cannot reach their Redis.",
     "process_resident_memory_bytes": "Memory of all workers; what they share counts for each.",
     "relay_event_loop_lag_seconds": "How late the event loop was, in the worker where it is latest.",
 }

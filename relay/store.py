@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from relay.errors import Code, RelayError
 
@@ -34,6 +34,8 @@ BEAT: Final = 2.0
 # Seconds for one answer of Redis, and until it is tried again.
 _TIMEOUT: Final = 2.0
 _RETRY: Final = 0.5
+# Seconds between two complaints about what Redis refuses.
+_QUIET: Final = 60.0
 # Connections of one process; whoever finds all of them busy waits for as long as for an answer.
 _CONNECTIONS: Final = 16
 # Entries that are read at a time, of 64 KiB and one event at most, mostly far less.
@@ -199,17 +201,22 @@ class Store:
         self._live_for = round((patience + LEASE) * 1000)
         self._me = secrets.token_urlsafe(12)
         self._listeners: defaultdict[str, set[Callable[[], None]]] = defaultdict(set)
-        self._up = False
-        self._complained = False
-        self._settled_at = 0.0
+        self._up: bool | None = None  # not known yet
+        self._settled_at = self._quiet_until = 0.0  # on the event loop's clock
+        self._ping: Callable[[], Any] = self._redis.ping
         script = self._redis.register_script
         self._announce, self._append, self._follow = script(_ANNOUNCE), script(_APPEND), script(_FOLLOW)
         self._lose, self._stop, self._forget = script(_LOSE), script(_STOP), script(_FORGET)
 
     @property
     def up(self) -> bool:
-        """Whether Redis answered when it was asked last."""
-        return self._up
+        """Whether Redis could be reached a moment ago."""
+        return self._up is True
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._redis.aclose()
+        await self._pool.disconnect()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -220,8 +227,7 @@ class Store:
         finally:
             listening.cancel()
             await asyncio.wait([listening])
-            await self._redis.aclose()
-            await self._pool.disconnect()
+            await self.close()
 
     @contextmanager
     def listening(self, what: str, callback: Callable[[], None]) -> Iterator[None]:
@@ -304,12 +310,18 @@ class Store:
         if asyncio.get_running_loop().time() < self._settled_at:
             raise unavailable("Redis has only just come back")
 
+    async def probe(self) -> None:
+        """See whether Redis is there and can be written to. Raises RelayError (resume_unavailable)."""
+        id_ = secrets.token_urlsafe(16)
+        await self.announce(id_, None, None, b"")
+        await self.forget(id_)
+
     async def _run(self, command: Callable[..., Any], *arguments: Any) -> Any:
         try:
             answer = await command(*arguments)
         except (RedisError, OSError) as error:
             _heed_cancellation()
-            self._note_away(error)
+            self._note(error)
             raise unavailable() from None
         _heed_cancellation()
         return answer
@@ -325,30 +337,35 @@ class Store:
                         if (message := await pubsub.get_message(timeout=1.0)) is not None:
                             self._hear(message["data"].decode())
                         else:
-                            await self._run(self._redis.ping)
+                            await self._ping()
                         self._note_back()
-            except (RedisError, OSError, RelayError) as error:
+            except (RedisError, OSError) as error:
                 _heed_cancellation()
-                self._note_away(error)
+                self._note(error)
             await asyncio.sleep(_RETRY)
 
     def _hear(self, message: str) -> None:
         for callback in tuple(self._listeners.get(message, ())):
             callback()
 
-    def _note_away(self, error: Exception) -> None:
+    def _note(self, error: Exception) -> None:
+        """Tell the log, and of what comes again and again once in a while."""
+        fields = {"error": type(error).__name__}  # its words may hold what was sent
+        now = asyncio.get_running_loop().time()
+        if isinstance(error, ResponseError):
+            if now >= self._quiet_until:
+                self._quiet_until = now + _QUIET
+                log.warning("Redis refuses", extra={"fields": fields})
+            return
+        if self._up is not False:
+            log.warning("Redis cannot be reached", extra={"fields": fields})
         self._up = False
-        if not self._complained:
-            self._complained = True
-            # Its class, for redis-py's words may hold what was sent.
-            log.warning("Redis cannot be used", extra={"fields": {"error": type(error).__name__}})
 
     def _note_back(self) -> None:
-        self._up = True
-        if self._complained:
-            self._complained = False
+        if self._up is False:
             self._settled_at = asyncio.get_running_loop().time() + LEASE
-            log.info("Redis can be used again")
+            log.info("Redis can be reached again")
+        self._up = True
 
 
 def _heed_cancellation() -> None:

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from relay.check import check
+from relay.check import check, check_store
 from relay.standin import KEY, WORKSPACE, StandIn
+from relay.store import Store
 from relay.upstream import Upstream
+from tests.redis_server import RedisServer
 
 ANSWERS = "ok      AnythingLLM answers and takes the API key"
 
@@ -116,3 +118,22 @@ async def test_plain_http_asked_with_tls(standin: StandIn) -> None:
     good, (line,) = await checked(standin.url.replace("http:", "https:"))
     assert not good
     assert "TLS failed; perhaps it speaks plain http" in line
+
+
+async def test_redis_is_there(redis: RedisServer) -> None:
+    """It is written to, and nothing stays there."""
+    told: list[str] = []
+    assert await check_store(Store(redis.url, patience=60), told.append)
+    assert told == ["ok      Redis takes resumable streams"]
+    assert await redis.keys() == set()
+
+
+@pytest.mark.parametrize("how", ["away", "refuses"])
+async def test_redis_cannot_be_used(redis: RedisServer, how: str) -> None:
+    if how == "away":
+        await redis.kill()
+    else:
+        await redis.ask("CONFIG", "SET", "maxmemory", "1")
+    told: list[str] = []
+    assert not await check_store(Store(redis.url, patience=60), told.append)
+    assert [line.partition(" (")[0] for line in told] == ["failed  Redis"]

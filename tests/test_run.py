@@ -18,6 +18,7 @@ import pytest
 from relay.standin import KEY, StandIn
 from tests.canary import Canary
 from tests.program import LOG_LINE, Program, asking, get, spawn, upstream
+from tests.redis_server import RedisServer
 from tests.running import Listening
 
 # Longer than any test may last: a program that ends all the same did not wait for it.
@@ -276,6 +277,16 @@ async def test_check_passes(run: Run, standin: StandIn) -> None:
     assert out.count("ok ") == 2
     assert "failed" not in out
     assert standin.asks == []
+
+
+async def test_check_asks_redis(run: Run, standin: StandIn, redis: RedisServer) -> None:
+    """Where there is one; without it, the status is that of an AnythingLLM that cannot be used."""
+    env = upstream(standin.url) | {"RELAY_REDIS_URL": redis.url}
+    assert (await run("--check", **env)).status == 0
+    await redis.kill()
+    status, out, _ = await run("--check", **env)
+    assert status == 1
+    assert "failed  Redis (RELAY_REDIS_URL)" in out
 
 
 async def test_check_asks_for_every_workspace(run: Run, standin: StandIn) -> None:

@@ -419,6 +419,16 @@ def test_no_secret_is_ever_shown(env: Env) -> None:
         ("ANYTHINGLLM_BASE_URL", "http://me:hush@host"),
         ("ANYTHINGLLM_BASE_URL", "http://host:hush"),
         ("ANYTHINGLLM_BASE_URL", "http://host?key=hush"),
+        ("RELAY_REDIS_URL", "hush"),
+        ("RELAY_REDIS_URL", "redis://:hush@"),
+        ("RELAY_REDIS_URL", "http://:hush@host"),
+        ("RELAY_REDIS_URL", "redis://host:hush"),
+        ("RELAY_REDIS_URL", "redis://:hush@host:0"),
+        ("RELAY_REDIS_URL", "redis://host?password=hush"),
+        ("RELAY_REDIS_URL", "redis://host/hush"),
+        ("RELAY_REDIS_URL", "redis://:hush hush@host"),
+        ("RELAY_REDIS_URL", "redis://:XXX@hush"),
+        ("RELAY_REDIS_URL", "unix://"),
     ],
 )
 def test_a_bad_secret_is_named_but_not_shown(env: Env, name: str, value: str) -> None:
@@ -432,6 +442,24 @@ def test_a_bad_secret_is_named_but_not_shown(env: Env, name: str, value: str) ->
 
 
 # --- Single values
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1",
+        "redis://[::1]:6380/",
+        "redis://user:pass%40word@redis.example.com:6379/15",
+        "rediss://:password@redis.example.com",
+        "unix:///run/redis/socket",
+    ],
+)
+def test_redis_may_be_anywhere(env: Env, url: str) -> None:
+    env(RELAY_REDIS_URL=url)
+    loaded = load(None)
+    assert loaded.settings.relay_redis_url is not None
+    assert loaded.settings.relay_redis_url.get_secret_value() == url
+    assert url not in repr(loaded.settings)
 
 
 @pytest.mark.parametrize(
