@@ -25,7 +25,8 @@ import relay.connections
 import relay.frames
 import relay.upstream
 from relay.errors import TABLE, Code
-from relay.handlers import STREAMS
+from relay.handlers import STREAMS, UPSTREAM
+from relay.readiness import Readiness
 from relay.standin import KEY, StandIn
 from tests import recorded, running, strict
 from tests.cuts import pieces
@@ -45,7 +46,6 @@ LIMITS = [
     (relay.frames, "GRACE", 0.1),
     (relay.upstream, "_ERROR_TIMEOUT", 0.1),
     (relay.upstream, "_PROBE_TIMEOUT", 0.5),
-    (relay.upstream, "_PROBE_COUNTS", 0.0),
 ]
 Leaving = Literal["waits", "closes one side", "resets"]
 
@@ -160,6 +160,8 @@ class Bench:
             **changes,
         )
         self.relay = await stack.enter_async_context(Relay(chosen))
+        client = self.relay.app[UPSTREAM]
+        client.readiness = Readiness(client.probe, counts=0.0, prompt=LONG, alive_for=0.0)
 
     async def send(self, data: bytes, cut: list[int], leaving: Leaving = "waits") -> Heard:
         """Send the bytes in reads of these sizes, then leave; return what came back."""

@@ -149,7 +149,7 @@ async def test_no_line_has_a_field_that_is_not_told_of(
         "Authorization": "Bearer a-clients-key",
         "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
     }
-    relay = await start_relay(relay_api_keys_file=file, relay_max_connections=2, relay_resume_bytes=1024)
+    relay = await start_relay(relay_api_keys_file=file, relay_max_connections=2, relay_send_timeout=0.2)
 
     async def logged(message: str) -> None:
         while not any(record.message == message for record in caplog.records):
