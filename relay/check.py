@@ -1,4 +1,4 @@
-"""`python run.py --check`: is AnythingLLM there, does it take our key, has it the workspaces; is Redis."""
+"""`python run.py --check`: does AnythingLLM take our key, has it our workspaces; is Redis there."""
 
 from collections.abc import Awaitable, Callable, Collection
 
