@@ -39,8 +39,8 @@ _ROWS: Final = 1024
 _STALLED: Final = 60
 # Seconds beyond the grace that a worker has for its last words, before it is killed.
 _LAST_WORDS: Final = 6
-# Seconds in which a worker that is told to end finds out whether all do: a service manager signals the
-# workers and the master alike, and who comes first is chance.
+# Seconds in which a worker that is told to end finds out whether all do: a service manager, and Ctrl-C,
+# signal the workers and the master alike, and who comes first is chance.
 _WORD: Final = 0.5
 # Seconds in which clients that ask again and again over one connection learn that it ends.
 _HANDOVER: Final = 1.0
@@ -153,10 +153,6 @@ class _Master(Arbiter):  # type: ignore[misc]
         logging.shutdown()
         os._exit(1)
 
-    def handle_int(self) -> None:
-        """Stop as SIGTERM does; by itself, gunicorn would cut all streams."""
-        self.handle_term()
-
     def handle_hup(self) -> None:
         """Begin anew with new settings, if they can be used."""
         settings = self._reread(self.app.settings)
@@ -235,11 +231,6 @@ class _Worker(GunicornUVLoopWebWorker):
             handler.addFilter(_add_pid)
         super().init_process()
 
-    def init_signals(self) -> None:
-        """Leave Ctrl-C to the master, which is told of it too."""
-        super().init_signals()
-        self.loop.add_signal_handler(signal.SIGINT, lambda: None)
-
     def load_wsgi(self) -> None:
         """Have aiohttp's worker run our runner: its own would not cancel the handlers of who leaves."""
         self.wsgi = self._make_runner
@@ -277,6 +268,8 @@ class _Worker(GunicornUVLoopWebWorker):
         self._notify_waiter_done()
         if self.app.stopping:
             self._all_stop.set()
+
+    handle_quit = handle_exit  # of SIGINT, too
 
     async def drain(self) -> None:
         """Let the streams end: all new ones are refused, or, where other workers go on, left to them."""
@@ -335,6 +328,7 @@ class _Runner(Runner):
 async def _close_when_draining(request: web.Request, response: web.StreamResponse) -> None:
     """Send who asks over a connection that lasts to another worker, before this one is gone."""
     if request.app[STREAMS].draining:
+        response.headers["Connection"] = "close"  # aiohttp has chosen its headers by now
         response.force_close()
 
 

@@ -173,14 +173,18 @@ async def test_resumable_streams_are_refused(start: Start) -> None:
 
 
 async def test_the_demo_has_one_stand_in(begin: Begin) -> None:
-    """All workers ask the same one, which is gone with them."""
+    """All workers ask the same one, which is gone with them, and not before: Ctrl-C is not for it."""
     program = await begin("--demo", "--workers", "2", RELAY_WORKERS="1")
     pids = [await started(program) for _ in range(2)]
     await program.says("Try it")
     for pid in pids:
         with only(pid, pids):
             assert (await ask(program)).end["chat_id"] == pids.index(pid) + 1
-    assert await program.stop() == 0
+    async with asking(program, "!tokens=9 !slow=0.1") as listening:
+        await listening.until("chunk")
+        program.signal_group(signal.SIGINT)
+        assert (await listening.rest()).end["reason"] == "complete"
+    assert await program.ended() == 0
     assert program.out.count("Relay ") == 1
 
 
@@ -210,19 +214,24 @@ async def test_what_gunicorn_would_read_changes_nothing(start: Start, tmp_path: 
 # Stopping
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-TO_WHOM = pytest.mark.parametrize("group", [False, True], ids=["master", "group"])
+TO_WHOM = pytest.mark.parametrize("to", ["master", "all at once", "workers first"])
 
 
-def send(program: Program, number: signal.Signals, *, group: bool) -> None:
-    if group:
+async def send(program: Program, pids: list[int], number: signal.Signals, to: str) -> None:
+    """Signal as a person does, a terminal, or a service manager."""
+    if to == "all at once":
         program.signal_group(number)
-    else:
-        program.signal(number)
+        return
+    if to == "workers first":
+        for pid in pids:
+            os.kill(pid, number)
+        await asyncio.sleep(0.1)
+    program.signal(number)
 
 
 @SIGNALS
 @TO_WHOM
-async def test_open_streams_are_told(start: Start, number: signal.Signals, group: bool) -> None:
+async def test_open_streams_are_told(start: Start, number: signal.Signals, to: str) -> None:
     """In every worker; meanwhile what is new is refused, not cut. It does not take two signals."""
     program, pids = await start(RELAY_SHUTDOWN_GRACE="1")
     async with AsyncExitStack() as stack:
@@ -232,7 +241,7 @@ async def test_open_streams_are_told(start: Start, number: signal.Signals, group
                 listening = await stack.enter_async_context(asking(program, "!stall"))
                 await listening.until("chunk")
                 every.append(listening)
-        send(program, number, group=group)
+        await send(program, pids, number, to)
         for _ in pids:
             assert "open_streams=1" in await program.logs("stopping")
         async with asking(program, "Hello") as refused:
@@ -260,26 +269,27 @@ async def test_streams_may_finish_within_the_grace(start: Start) -> None:
 
 
 @SIGNALS
-@TO_WHOM
-async def test_a_second_signal_ends_all_at_once(
-    start: Start, number: signal.Signals, group: bool
-) -> None:
-    program, _ = await start(RELAY_SHUTDOWN_GRACE=NEVER)
+@pytest.mark.parametrize("to", ["master", "all at once"])
+async def test_a_second_signal_ends_all_at_once(start: Start, number: signal.Signals, to: str) -> None:
+    program, pids = await start(RELAY_SHUTDOWN_GRACE=NEVER)
     async with asking(program, "!stall") as listening:
         await listening.until("chunk")
-        send(program, number, group=group)
+        await send(program, pids, number, to)
         await program.logs("stopping open_streams=1")
-        send(program, number, group=group)
+        await send(program, pids, number, to)
         assert await program.ended() == 1
     assert "Traceback" not in program.err
 
 
 async def test_workers_do_not_outlive_the_master(start: Start) -> None:
     """They drain when it is gone, however it went."""
-    program, _ = await start(RELAY_SHUTDOWN_GRACE="0.5")
+    program, _ = await start(RELAY_SHUTDOWN_GRACE="1")
     async with asking(program, "!stall") as listening:
         await listening.until("chunk")
         program.signal(signal.SIGKILL)
+        await program.logs("stopping open_streams=1")
+        async with asking(program, "Hello") as refused:
+            assert refused.response.status == 503
         assert (await listening.rest()).end["reason"] == "shutdown"
     assert await program.ended() == -signal.SIGKILL
 
@@ -323,6 +333,7 @@ async def test_a_terminated_worker_lets_its_streams_finish_and_is_replaced(start
     assert pid_in(await program.logs("worker retires open_streams=1")) == first
     third = await started(program)
     assert third not in (first, second)
+    assert "stream ended" not in program.err
     for _ in range(20):
         assert (await ask(program)).end["reason"] == "complete"
     assert (await stream.rest()).end["reason"] == "complete"
@@ -352,11 +363,17 @@ async def test_a_reload_cuts_nobody(start: Start, tmp_path: Path) -> None:
         return times
 
     async with (
-        asking(program, "!tokens=20 !slow=0.2", {"X-Request-ID": "long"}) as stream,
+        AsyncExitStack() as stack,
         aiohttp.ClientSession(program.url) as client,
+        aiohttp.ClientSession(program.url) as kept,
         asyncio.TaskGroup() as group,
     ):
-        await stream.until("chunk")
+        with only(old[0], old):
+            long = asking(program, "!tokens=20 !slow=0.2", {"X-Request-ID": "long"})
+            stream = await stack.enter_async_context(long)
+            await stream.until("chunk")
+            async with kept.get("/healthz") as response:
+                assert "Connection" not in response.headers
         askers = [group.create_task(ask_on(client)) for _ in range(4)]
         (tmp_path / ".env").write_text("ANYTHINGLLM_ALLOWED_MODES=chat,query\n")
         program.signal(signal.SIGHUP)
@@ -365,6 +382,8 @@ async def test_a_reload_cuts_nobody(start: Start, tmp_path: Path) -> None:
         assert not {*new} & {*old}
         for _ in old:
             await program.logs("worker retires")
+        async with kept.get("/healthz") as response:
+            assert response.headers["Connection"] == "close"
         await program.logs("id=long")  # or nobody reads the log, which stops who writes it
         assert (await stream.rest()).end["reason"] == "complete"
         await until_counted(program, "relay_workers", WORKERS)
