@@ -296,6 +296,7 @@
   }
 
   const log = element("main", "log");
+  log.tabIndex = 0; // the arrow keys scroll it
   const status = element("p");
   status.id = "status";
   status.setAttribute("role", "status");

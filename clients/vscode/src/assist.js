@@ -3,8 +3,9 @@
 const vscode = require("vscode");
 const { choose } = require("./edits.js");
 const { blocks } = require("./fences.js");
-const { explaining, fixing, isSame, places, plain } = require("./prompts.js");
+const { explaining, fixing, isSame, places, plain, tail } = require("./prompts.js");
 const { SCHEME } = require("./proposals.js");
+const { Refusal } = require("./refusal.js");
 
 const { l10n } = vscode;
 /** Lines of a file that are asked about as a whole; of longer ones, so many around the place. */
@@ -83,23 +84,30 @@ class Assistant {
 
   /** Ask about what a program or its tests said: the clipboard's text, with the file that it names. */
   async fixOutput() {
-    const output = plain(await vscode.env.clipboard.readText()).trim();
-    if (!output) {
-      vscode.window.showInformationMessage(l10n.t("Copy what the program or the tests said, then choose this again."));
-      return;
-    }
-    const named = await this.#named(output);
-    const document = named?.document ?? vscode.window.activeTextEditor?.document;
-    if (document) await this.#fix(document, around(document, (named?.line ?? 1) - 1), output);
-    else await this.#ask(l10n.t("Explain this output"), fixing(null, [], output), null);
+    const output = await vscode.env.clipboard.readText();
+    if (output.trim()) await this.#fixSaid(output);
+    else vscode.window.showInformationMessage(l10n.t("Copy what the program or the tests said, then choose this again."));
   }
 
   /** The same, with what is selected in the terminal. */
   async fixTerminal() {
-    const before = await vscode.env.clipboard.readText();
+    const { clipboard } = vscode.env;
+    const before = await clipboard.readText();
+    await clipboard.writeText(""); // what is in it may be a secret: where nothing is selected, nothing is copied
     await vscode.commands.executeCommand("workbench.action.terminal.copySelection");
-    await this.fixOutput();
-    await vscode.env.clipboard.writeText(before);
+    const output = await clipboard.readText();
+    await clipboard.writeText(before);
+    if (output.trim()) await this.#fixSaid(output);
+    else vscode.window.showInformationMessage(l10n.t("Select in the terminal what the program or the tests said, then choose this again."));
+  }
+
+  /** @param {string} said */
+  async #fixSaid(said) {
+    const output = tail(plain(said).trim());
+    const named = await this.#named(output);
+    const document = named?.document ?? vscode.window.activeTextEditor?.document;
+    if (document) await this.#fix(document, around(document, (named?.line ?? 1) - 1), output);
+    else await this.#ask(l10n.t("Explain this output"), fixing(null, [], output), null);
   }
 
   async explain() {
@@ -135,7 +143,7 @@ class Assistant {
       vscode.window.showInformationMessage(l10n.t("Open the file, and put the cursor where the code belongs."));
       return;
     }
-    await editor.edit((edit) => edit.replace(editor.selection, code.replace(/\n$/, "")));
+    if (!(await editor.edit((edit) => edit.replace(editor.selection, code.replace(/\n$/, ""))))) throw new Refusal("not_taken");
     await vscode.window.showTextDocument(editor.document, editor.viewColumn);
   }
 

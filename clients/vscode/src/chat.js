@@ -71,7 +71,7 @@ class Chat {
     for (const turn of conversation.turns) {
       if (!turn.running || this.#homes.has(turn)) continue;
       const { place, time } = turn.kept;
-      if (place.id || Date.now() - time < STILL_KNOWN) this.#follow(conversation, turn);
+      if (place.id || (!place.plain && Date.now() - time < STILL_KNOWN)) this.#follow(conversation, turn);
       else this.#end(turn, "failed", { code: "connection_lost", message: "", retryable: true });
     }
   }
@@ -121,10 +121,9 @@ class Chat {
 
   /** @param {string} id */
   async remove(id) {
-    if (id === this.current.id) {
-      await this.stop();
-      this.begin();
-    }
+    const running = this.#running(id);
+    if (running) await Promise.all(running.turns.map((turn) => this.#stop(turn)));
+    if (id === this.current.id) this.begin();
     await this.#conversations.remove(id);
   }
 
@@ -183,13 +182,17 @@ class Chat {
   async #read(turn, conversation) {
     const { kept } = turn;
     const relay = await this.#connection.relay();
+    if (!turn.running) return; // stopped already
     const fields = {
       question: kept.question,
       session_id: conversation.id,
       reasoning: "separate",
       ...(this.#connection.workspace && { workspace: this.#connection.workspace }),
     };
-    const stream = new AnswerStream(kept.place, fields, relay, (lost) => this.#grown.fire({ turn, lost }));
+    const stream = new AnswerStream(kept.place, fields, relay, (lost) => {
+      this.#grown.fire({ turn, lost });
+      this.#conversations.save(conversation); // the stream's id, above all
+    });
     this.#streams.set(turn, stream);
     await this.#conversations.save(conversation); // before it is sent: a window that reloads asks with the same key
     for await (const events of stream.events()) {

@@ -1,8 +1,8 @@
 /** Where the relay answers, with which key, and whether it would. */
 
 const vscode = require("vscode");
-const { Lost, Refusal, json, reason } = require("./refusal.js");
-const { wordsOf } = require("./words.js");
+const { Lost, Refusal, json } = require("./refusal.js");
+const { wordsOf, wordsOfLost } = require("./words.js");
 
 const { l10n } = vscode;
 
@@ -37,12 +37,12 @@ class Connection {
   /** The relay's address, without a slash at its end. Throws Refusal. */
   get url() {
     const set = vscode.workspace.getConfiguration("anythingllmRelay").get("url", "").trim();
-    const url = set.replace(/\/+$/, "").replace(/\/stream-ask$/, "");
+    const url = set.replace(/\/+$/, "").replace(/\/(stream-ask|v1)$/, "");
     try {
-      const { protocol, username, search, hash } = new URL(url);
-      if (!["http:", "https:"].includes(protocol) || username || search || hash) throw new TypeError();
+      const { protocol, username, password, search, hash } = new URL(url);
+      if (!["http:", "https:"].includes(protocol) || username || password || search || hash) throw new TypeError();
     } catch {
-      throw new Refusal("bad_url", l10n.t("The setting anythingllmRelay.url is “{0}”.", set));
+      throw new Refusal("bad_url", l10n.t("The setting anythingllmRelay.url is “{0}”.", set.replace(/\/\/.*@/, "//…@"))); // it is kept
     }
     return url;
   }
@@ -96,10 +96,10 @@ class Connection {
       const relay = await this.relay();
       ({ url } = relay);
       const [ready, models] = await Promise.all([get(relay, "readyz"), get(relay, "v1/models")]);
-      const told = await json(ready);
+      const [told, refused] = await Promise.all([json(ready), json(models)]); // a body that is not read keeps its connection
       if (models.status === 401) return ["needsKey", wordsOf("unauthorized")];
+      if (!models.headers.get("Content-Type")?.startsWith("application/json")) return ["noRelay", wordsOf("no_relay")];
       if (!models.ok) {
-        const refused = await json(models);
         if (typeof refused?.error?.code !== "string") return ["noRelay", wordsOf("no_relay")];
         return ["notReady", `${wordsOf(refused.error.code)} ${refused.error.message}`];
       }
@@ -107,7 +107,7 @@ class Connection {
       return ["notReady", `${wordsOf(told.code)} ${told.error}`];
     } catch (error) {
       if (error instanceof Refusal) return ["noRelay", `${wordsOf(error.code)} ${error.message}`];
-      return ["noRelay", error instanceof Lost ? reason(url, error) : String(error)];
+      return ["noRelay", error instanceof Lost ? wordsOfLost(url, error) : String(error)];
     }
   }
 }

@@ -35,6 +35,8 @@ class Conversations {
   #current;
   /** @type {Map<string, Promise<void>>} the writes of each, one after the other */
   #writes = new Map();
+  /** @type {Set<string>} what is gone, and is not written again by an answer that still ends */
+  #removed = new Set();
 
   /** @param {vscode.Uri} storage */
   constructor(storage) {
@@ -59,23 +61,20 @@ class Conversations {
    * @returns {Promise<Conversation | null>}
    */
   async load(id) {
-    if (!ID.test(id)) return null;
-    try {
-      const bytes = await fs.readFile(this.#file(id));
-      const { turns } = JSON.parse(new TextDecoder().decode(bytes));
-      return new Conversation(id, turns.map((/** @type {import("./turn.js").Kept} */ kept) => new Turn(kept)));
-    } catch {
-      return null; // there is none, or it cannot be read
-    }
+    const turns = ID.test(id) ? await this.#read(id) : [];
+    return turns.length ? new Conversation(id, turns.map((kept) => new Turn(kept))) : null;
   }
 
   /** @param {Conversation} conversation */
   async save(conversation) {
-    await this.#inTurn(conversation.id, () => this.#write(conversation));
+    await this.#inTurn(conversation.id, async () => {
+      if (!this.#removed.has(conversation.id)) await this.#write(conversation);
+    });
   }
 
   /** @param {string} id */
   async remove(id) {
+    this.#removed.add(id);
     await this.#writes.get(id);
     await fs.delete(this.#file(id)).then(undefined, () => {}); // it is gone already
   }
@@ -95,13 +94,29 @@ class Conversations {
     for (const { id } of (await this.list()).slice(MOST)) await this.remove(id);
   }
 
+  /**
+   * @param {string} id
+   * @returns {Promise<import("./turn.js").Kept[]>}
+   */
+  async #read(id) {
+    try {
+      return JSON.parse(new TextDecoder().decode(await fs.readFile(this.#file(id)))).turns;
+    } catch {
+      return []; // there is none, or it cannot be read
+    }
+  }
+
   /** @param {Conversation} conversation */
   async #write({ id, turns }) {
+    const own = turns.map((turn) => turn.kept);
+    const ids = new Set(own.map((one) => one.id));
+    const others = (await this.#read(id)).filter((one) => !ids.has(one.id)); // another window's
+    const all = [...own, ...others].sort((one, other) => one.time - other.time);
     /** @type {string[]} */
     const kept = [];
     let room = MOST_CHARACTERS;
-    for (const turn of [...turns].reverse()) {
-      const json = JSON.stringify(turn.kept);
+    for (const one of all.reverse()) {
+      const json = JSON.stringify(one);
       room -= json.length;
       if (room < 0 && kept.length) break;
       kept.unshift(json);

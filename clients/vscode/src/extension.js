@@ -6,7 +6,7 @@ const { Chat } = require("./chat.js");
 const { Connection } = require("./connection.js");
 const { Generator } = require("./generate.js");
 const { history } = require("./history.js");
-const { BadInput } = require("./prompts.js");
+const { TooLong } = require("./prompts.js");
 const { Proposals } = require("./proposals.js");
 const { Refusal } = require("./refusal.js");
 const { StatusBar, howToStart } = require("./status.js");
@@ -82,8 +82,8 @@ async function activate(context) {
    * @param {unknown} error
    */
   async function report(error) {
-    if (error instanceof BadInput) {
-      await vscode.window.showErrorMessage(error.message);
+    if (error instanceof TooLong) {
+      await vscode.window.showErrorMessage(l10n.t("The question would be {0}, and a relay takes {1}: select less.", error.size, error.most));
       return;
     }
     const { code, message } = failureOf(error);

@@ -45,6 +45,7 @@ class Generation {
 
   async #run() {
     const changes = vscode.workspace.onDidChangeTextDocument((change) => this.#follow(change));
+    const closing = vscode.workspace.onDidCloseTextDocument((document) => document === this.#document && this.stop());
     try {
       for await (const events of this.#stream.events()) {
         let text = "";
@@ -54,11 +55,13 @@ class Generation {
           else if (told.type === "final_end") text += this.#code.close();
         }
         if (text) await this.#insert(text);
-        if (this.#unwanted) return;
+        if (this.#unwanted) break;
         if (events.at(-1)?.type === "final_end" && this.#code.isEmpty) throw new Refusal("no_code");
       }
+      if (this.#document.isClosed) throw new Refusal("closed");
     } finally {
       changes.dispose();
+      closing.dispose();
       await this.stop(); // nothing to do where it has ended
     }
   }
@@ -71,7 +74,6 @@ class Generation {
   async #insert(text) {
     for (let tried = 0; tried < TRIES; tried++) {
       if (this.#unwanted) return;
-      if (this.#document.isClosed) throw new Error(l10n.t("The document was closed."));
       const at = this.#document.positionAt(this.#offset);
       this.#writing = text;
       const editor = vscode.window.visibleTextEditors.find(({ document }) => document === this.#document);
@@ -83,7 +85,7 @@ class Generation {
       this.#begun ||= done;
       if (done) return;
     }
-    throw new Error(l10n.t("The editor did not take the code."));
+    throw new Refusal("not_taken");
   }
 
   /**
@@ -155,7 +157,7 @@ class Generator {
 
   /** @param {vscode.TextEditor} editor */
   async generate(editor) {
-    await this.stop();
+    const relay = await this.#connection.relay(); // all that follows is of the document as it is now
     const { document } = editor;
     const { range, indent } = wanted(document, editor.selection);
     const wish = document.getText(range);
@@ -169,34 +171,27 @@ class Generator {
     const name = vscode.workspace.asRelativePath(document.uri);
     const question = generating({ name, language: document.languageId, ...place });
     const eol = document.eol === vscode.EndOfLine.CRLF ? "\r\n" : "\n";
-    await vscode.window.withProgress(
-      { location: vscode.ProgressLocation.Window, title: l10n.t("Generating (Escape stops)") },
-      async () => this.#run(document, offset, new NewCode(indent, eol), question),
-    );
+    const { workspace } = this.#connection;
+    const fields = { question, session_id: randomId(), reasoning: "hide", sources: "none", ...(workspace && { workspace }) };
+    const stream = new AnswerStream({ key: randomId(), id: "", after: 0 }, fields, relay);
+    this.#running?.stop(); // it writes no more from now on
+    this.#running = new Generation(document, offset, new NewCode(indent, eol), stream);
+    const ended = this.#end(this.#running);
+    const shown = { location: vscode.ProgressLocation.Window, title: l10n.t("Generating (Escape stops)") };
+    await vscode.window.withProgress(shown, () => ended);
   }
 
-  /**
-   * @param {vscode.TextDocument} document
-   * @param {number} offset
-   * @param {NewCode} code
-   * @param {string} question
-   */
-  async #run(document, offset, code, question) {
+  /** @param {Generation} generation */
+  async #end(generation) {
+    vscode.commands.executeCommand("setContext", "anythingllmRelay.generating", true);
     try {
-      const relay = await this.#connection.relay();
-      const { workspace } = this.#connection;
-      const fields = { question, session_id: randomId(), reasoning: "hide", sources: "none", ...(workspace && { workspace }) };
-      const stream = new AnswerStream({ key: randomId(), id: "", after: 0 }, fields, relay);
-      const generation = new Generation(document, offset, code, stream);
-      this.#running = generation;
-      await vscode.commands.executeCommand("setContext", "anythingllmRelay.generating", true);
       await generation.ended;
     } catch (error) {
       this.#report(error);
-    } finally {
-      this.#running = null;
-      await vscode.commands.executeCommand("setContext", "anythingllmRelay.generating", false);
     }
+    if (this.#running !== generation) return; // another one runs by now
+    this.#running = null;
+    await vscode.commands.executeCommand("setContext", "anythingllmRelay.generating", false);
   }
 }
 

@@ -12,7 +12,8 @@ const AFTER = 4_000;
 
 // Escape sequences of terminals, and control characters that are no text.
 const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][\s\S]*?(?:\u0007|\u001b\\|$)|[ -/]*[0-~])|[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g;
-const PLACE = /File "([^"\n]+)", line (\d{1,9})|([^\s:"'(<]+):(\d{1,9})\b/g;
+// A word begins where none is before it: else a long one would be looked at from each of its characters.
+const PLACE = /File "([^"\n]+)", line (\d{1,9})|(?<![^\s:"'(<])([^\s:"'(<]+):(\d{1,9})\b/g;
 
 /**
  * @typedef {{line: number, severity: string, message: string, source: string}} Diagnostic
@@ -24,8 +25,15 @@ const PLACE = /File "([^"\n]+)", line (\d{1,9})|([^\s:"'(<]+):(\d{1,9})\b/g;
  * @property {boolean} whole whether it is all of the file
  */
 
-/** What was given cannot be asked; the text is one for a person. */
-class BadInput extends Error {}
+/** A question that no relay takes. */
+class TooLong extends Error {
+  /** @param {number} size bytes */
+  constructor(size) {
+    super(`${mebibytes(size)} of at most ${mebibytes(MOST)}`);
+    this.size = mebibytes(size);
+    this.most = mebibytes(MOST);
+  }
+}
 
 /**
  * @param {Code | null} code
@@ -111,7 +119,8 @@ function linesOf(code, output) {
  * @param {string} output
  */
 function places(output) {
-  return [...output.matchAll(PLACE)].map(([, path, line, other, otherLine]) => ({ path: path ?? other, line: Number(line ?? otherLine) }));
+  const found = [...output.matchAll(PLACE)].map(([, path, line, other, otherLine]) => ({ path: path ?? other, line: Number(line ?? otherLine) }));
+  return found.filter(({ path }) => !path.startsWith("//")); // of http://localhost:5000
 }
 
 /**
@@ -157,7 +166,7 @@ function tail(text) {
 function bounded(parts) {
   const whole = parts.filter(Boolean).join("\n\n").replace(/\r\n?/g, "\n").toWellFormed();
   const size = new TextEncoder().encode(JSON.stringify(whole)).length;
-  if (size > MOST) throw new BadInput(`The question would be ${mebibytes(size)}, and a relay takes ${mebibytes(MOST)}: select less.`);
+  if (size > MOST) throw new TooLong(size);
   return whole;
 }
 
@@ -166,4 +175,4 @@ function mebibytes(size) {
   return `${(size / 1_048_576).toPrecision(3)} MiB`;
 }
 
-module.exports = { BadInput, explaining, fenced, fixing, generating, isSame, places, plain };
+module.exports = { TooLong, explaining, fenced, fixing, generating, isSame, places, plain, tail };

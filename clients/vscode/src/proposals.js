@@ -26,7 +26,7 @@ class Proposals {
       vscode.workspace.registerTextDocumentContentProvider(SCHEME, this),
       vscode.workspace.onDidChangeTextDocument(({ document }) => this.#refresh(document)),
       vscode.window.tabGroups.onDidChangeTabs(({ closed }) => {
-        for (const tab of closed) this.#proposals.delete(address(tab));
+        for (const tab of closed) if (!isOpen(address(tab))) this.#proposals.delete(address(tab)); // else it was moved
         this.#mark();
       }),
       vscode.window.tabGroups.onDidChangeTabGroups(() => this.#mark()),
@@ -50,7 +50,11 @@ class Proposals {
    */
   async propose(fresh, target, how = "about") {
     const uri = vscode.Uri.parse(target.uri);
-    const document = await vscode.workspace.openTextDocument(uri);
+    const document = await vscode.workspace.openTextDocument(uri).then((found) => found, () => null);
+    if (!document) {
+      vscode.window.showWarningMessage(l10n.t("{0} is not there any more. The code is in the chat.", vscode.workspace.asRelativePath(uri)));
+      return;
+    }
     const start = locate(document.getText(), target.code, target.start);
     if (start < 0) {
       vscode.window.showWarningMessage(
@@ -151,10 +155,18 @@ function address({ input }) {
   return input instanceof vscode.TabInputTextDiff && input.modified.scheme === SCHEME ? input.modified.toString() : "";
 }
 
+function tabs() {
+  return vscode.window.tabGroups.all.flatMap((group) => group.tabs);
+}
+
+/** @param {string} at */
+function isOpen(at) {
+  return tabs().some((tab) => address(tab) === at);
+}
+
 /** @param {(address: string) => boolean} which */
 async function close(which) {
-  const tabs = vscode.window.tabGroups.all.flatMap((group) => group.tabs);
-  const ours = tabs.filter((tab) => address(tab) && which(address(tab)));
+  const ours = tabs().filter((tab) => address(tab) && which(address(tab)));
   if (ours.length) await vscode.window.tabGroups.close(ours);
 }
 

@@ -38,19 +38,28 @@ class Lost extends Error {
     this.code = [cause?.name, told?.code, this.message].filter(Boolean).join(" ");
     this.unsent = !SENT.test(this.code);
   }
+
+  /** Why there is no connection. @returns {"refused" | "unknown" | "silent" | "unsafe" | "other"} */
+  get why() {
+    if (/ECONNREFUSED|CONNECTION_REFUSED/.test(this.code)) return "refused";
+    if (/ENOTFOUND|EAI_AGAIN|NAME_NOT_RESOLVED/.test(this.code)) return "unknown";
+    if (/TIMEOUT|TimeoutError/.test(this.code)) return "silent";
+    if (/CERT|SSL|TLS|SELF_SIGNED|UNABLE_TO_/.test(this.code)) return "unsafe";
+    return "other";
+  }
 }
 
-/**
- * Why there is no connection.
- * @param {string} url
- * @param {Lost} lost
- */
-function reason(url, { code, message }) {
-  if (/ECONNREFUSED|CONNECTION_REFUSED/.test(code)) return `Nothing listens at ${url}.`;
-  if (/ENOTFOUND|EAI_AGAIN|NAME_NOT_RESOLVED/.test(code)) return `The host of ${url} is not known.`;
-  if (/TIMEOUT|TimeoutError/.test(code)) return `${url} does not answer.`;
-  if (/CERT|SSL|TLS|SELF_SIGNED|UNABLE_TO_/.test(code)) return `There is no safe connection to ${url}: ${message}.`;
-  return `${url} cannot be asked: ${message}.`;
+/** Nothing was asked, for there is no connection. */
+class Unreachable extends Refusal {
+  /**
+   * @param {string} url
+   * @param {Lost} lost
+   */
+  constructor(url, lost) {
+    super("unreachable", lost.message);
+    this.url = url;
+    this.lost = lost;
+  }
 }
 
 /**
@@ -71,4 +80,4 @@ async function json(response) {
   }
 }
 
-module.exports = { Refusal, Lost, reason, json };
+module.exports = { Refusal, Lost, Unreachable, json };

@@ -1,7 +1,7 @@
 /** One answer of the relay, read to its end over as many connections as it takes (docs/protocol.md). */
 
 const { Decoder } = require("./sse.js");
-const { Lost, Refusal, reason } = require("./refusal.js");
+const { Lost, Refusal, Unreachable } = require("./refusal.js");
 
 /** Milliseconds: to a response's head; of silence, in which two comments of the relay should have come. */
 const HEAD = 30_000;
@@ -13,17 +13,19 @@ const TRIES = 10;
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 8_000;
 const LONGEST_ASKED_WAIT = 30_000;
+/** Milliseconds after which a connection was a good one, also without an event: an agent may be silent for long. */
+const STEADY = 10_000;
 /** Statuses that pass, of the relay or of a proxy in front of it. */
 const PASSING = [408, 429, 502, 503, 504];
 const STREAM_ID = /^[\w-]{1,200}$/;
 
 /**
  * Where an answer is read: `key` is its Idempotency-Key, `id` its stream's once that is known, `after`
- * the last event that came.
- * @typedef {{key: string, id: string, after: number}} Place
+ * the last event that came. A `plain` one ends with its connection: the relay had no room to hold it.
+ * @typedef {{key: string, id: string, after: number, plain?: boolean}} Place
  * @typedef {{type: string} & Record<string, any>} Told an event's data
  * @typedef {{url: string, headers: Record<string, string>}} Relay where it answers, and the client's key
- * @typedef {{silence?: number, tick?: number, firstWait?: number}} Patience milliseconds, for tests
+ * @typedef {{silence?: number, tick?: number, firstWait?: number, steady?: number}} Patience milliseconds, for tests
  */
 
 /** An answer on its way. Read it once. */
@@ -32,6 +34,7 @@ class AnswerStream {
   #left = false;
   #ended = false;
   #abort = new AbortController();
+  #connected = Infinity; // when, while there is a connection
   #place;
   #fields;
   #relay;
@@ -50,7 +53,7 @@ class AnswerStream {
     this.#fields = fields;
     this.#relay = relay;
     this.#onConnection = onConnection;
-    this.#patience = { silence: SILENCE, tick: TICK, firstWait: FIRST_WAIT, ...patience };
+    this.#patience = { silence: SILENCE, tick: TICK, firstWait: FIRST_WAIT, steady: STEADY, ...patience };
   }
 
   /**
@@ -74,19 +77,25 @@ class AnswerStream {
       } catch (error) {
         if (this.#over) return;
         if (error instanceof Refusal) {
+          if (error.code === "resume_unavailable" && !(sent || lost || this.#place.plain)) {
+            this.#place.plain = true;
+            this.#onConnection(0);
+            continue;
+          }
           if (!(sent || lost) || !PASSING.includes(error.status)) throw error;
           wait = Math.min(error.wait * 1000, LONGEST_ASKED_WAIT);
         } else if (!(error instanceof Lost)) {
           throw error; // no network's fault
         } else if (!sent && !lost && error.unsent) {
-          throw new Refusal("unreachable", reason(this.#relay.url, error));
+          throw new Unreachable(this.#relay.url, error);
         }
       }
       if (this.#over) return;
+      const { firstWait, steady } = this.#patience;
+      if (Date.now() - this.#connected > steady) lost = 0;
       lost += 1;
-      if (lost > TRIES) throw new Refusal("connection_lost");
+      if (lost > TRIES || this.#place.plain) throw new Refusal("connection_lost");
       this.#onConnection(lost);
-      const { firstWait } = this.#patience;
       await this.#pause(Math.max(wait, Math.min(firstWait * 2 ** (lost - 1), LONGEST_WAIT)));
     }
   }
@@ -98,9 +107,10 @@ class AnswerStream {
   async stop() {
     if (this.#ended || this.#over) return;
     this.#stopped = true;
-    if (!this.#place.id) return; // the head is still to come, and `#open` stops what it tells of
+    const { id, plain } = this.#place;
+    if (!id && !plain) return; // the head is still to come, and `#open` stops what it tells of
     this.#abort.abort();
-    await this.#cancel();
+    if (id) await this.#cancel();
   }
 
   /** Read no further; the answer goes on, and can be read again. */
@@ -116,6 +126,7 @@ class AnswerStream {
   /** The events that one connection brings. */
   async *#connection() {
     this.#abort = new AbortController();
+    this.#connected = Infinity;
     const quiet = new Watchdog(this.#abort, this.#patience.tick);
     try {
       quiet.within(HEAD);
@@ -138,12 +149,12 @@ class AnswerStream {
   }
 
   async #open() {
-    const { id, after, key } = this.#place;
+    const { id, after, key, plain } = this.#place;
     const response = await (id
       ? this.#fetch(`streams/${id}`, { headers: after ? { "Last-Event-ID": String(after) } : {} })
       : this.#fetch("stream-ask", {
           method: "POST",
-          headers: { "Content-Type": "application/json", "Idempotency-Key": key },
+          headers: { "Content-Type": "application/json", ...(plain ? {} : { "Idempotency-Key": key }) },
           body: JSON.stringify(this.#fields),
         }));
     if (!response.ok) throw await Refusal.of(response);
@@ -155,6 +166,7 @@ class AnswerStream {
       this.#abort.abort();
       await this.#cancel();
     }
+    this.#connected = Date.now();
     this.#onConnection(0);
     return response;
   }
@@ -256,10 +268,12 @@ function lost(error) {
  */
 function parsed(data) {
   try {
-    return JSON.parse(data);
+    const told = JSON.parse(data);
+    if (typeof told?.type === "string") return told;
   } catch {
-    throw new Refusal("no_relay");
+    // no JSON
   }
+  throw new Refusal("no_relay");
 }
 
 module.exports = { AnswerStream, TRIES };

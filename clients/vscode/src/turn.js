@@ -26,7 +26,8 @@ const { Fences } = require("./fences.js");
  * @property {{kind: string, text: string}[]} outputs
  * @property {Source[]} sources
  * @property {Failure | null} failure
- * @property {string} note seconds and tokens
+ * @property {number} [seconds] that it took
+ * @property {number} [tokens] all of them
  */
 
 /** Characters of an answer, with all that comes beside it; more is stopped. */
@@ -65,7 +66,7 @@ class Turn {
       id: randomId(),
       time: Date.now(),
       ...{ title, question, target, place },
-      ...{ state: "running", text: "", reasoning: "", progress: [], outputs: [], sources: [], failure: null, note: "" },
+      ...{ state: "running", text: "", reasoning: "", progress: [], outputs: [], sources: [], failure: null },
     });
   }
 
@@ -97,7 +98,7 @@ class Turn {
     }
     if (told.type === "reasoning") kept.reasoning += told.content;
     else if (told.type === "thought" && kept.progress.length < MOST_PROGRESS) kept.progress.push(told.content);
-    else if (told.type === "output") kept.outputs.push(output(told));
+    else if (told.type === "output") this.#put(output(told));
     else if (told.type === "error") kept.failure = { code: told.code, message: told.message, retryable: told.retryable };
     else if (told.type === "final_end") return this.#finish(told);
     return [];
@@ -114,6 +115,12 @@ class Turn {
     return this.#cut(this.#fences.close());
   }
 
+  /** @param {{kind: string, text: string}} made */
+  #put(made) {
+    this.kept.outputs.push(made);
+    this.#size += made.text.length;
+  }
+
   /** @param {import("./stream.js").Told} told */
   #finish({ reason, sources, metrics }) {
     const seen = new Set();
@@ -124,12 +131,8 @@ class Turn {
       this.kept.sources.push({ title: name, url: web(url) });
     }
     const { total_tokens: tokens, duration } = metrics ?? {};
-    this.kept.note = [
-      Number.isFinite(duration) ? `${duration.toFixed(1)} s` : "",
-      Number.isFinite(tokens) ? `${tokens} tokens` : "",
-    ]
-      .filter(Boolean)
-      .join(" · ");
+    if (Number.isFinite(duration)) this.kept.seconds = duration;
+    if (Number.isFinite(tokens)) this.kept.tokens = tokens;
     return this.end(reason === "cancelled" ? "stopped" : this.kept.failure || reason !== "complete" ? "failed" : "complete");
   }
 

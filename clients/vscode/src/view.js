@@ -5,6 +5,8 @@ const { randomId, web } = require("./turn.js");
 const { blocks } = require("./fences.js");
 const { viewWords, wordsOf } = require("./words.js");
 
+const { l10n } = vscode;
+
 /** Milliseconds between two messages while text comes fast. */
 const PACE = 30;
 
@@ -153,7 +155,7 @@ class ChatView {
   #html(webview) {
     const nonce = randomId();
     const file = (/** @type {string} */ name) => webview.asWebviewUri(vscode.Uri.joinPath(this.#root, name));
-    const policy = `default-src 'none'; style-src ${webview.cspSource}; script-src 'nonce-${nonce}'`;
+    const policy = `default-src 'none'; base-uri 'none'; form-action 'none'; style-src ${webview.cspSource}; script-src 'nonce-${nonce}'`;
     return `<!DOCTYPE html>
 <html lang="${vscode.env.language}">
 <head>
@@ -182,8 +184,10 @@ function shown(turn) {
  * @param {import("./turn.js").Turn} turn
  */
 function beside(turn) {
-  const { progress, outputs, sources, failure, note } = turn.kept;
-  return { progress, outputs, sources, note, failure: failure && { ...failure, words: wordsOf(failure.code) } };
+  const { progress, outputs, sources, failure, seconds, tokens } = turn.kept;
+  const took = seconds === undefined ? "" : l10n.t("{0} s", seconds.toFixed(1));
+  const used = tokens === undefined ? "" : l10n.t("{0} tokens", tokens);
+  return { progress, outputs, sources, note: [took, used].filter(Boolean).join(" · "), failure: failure && { ...failure, words: wordsOf(failure.code) } };
 }
 
 /** @param {import("./turn.js").Turn} turn */

@@ -1,7 +1,7 @@
 /** What is said of each code, of the relay's and of the extension's own. */
 
 const { l10n } = require("vscode");
-const { Refusal } = require("./refusal.js");
+const { Refusal, Unreachable } = require("./refusal.js");
 
 /** @returns {Record<string, string>} */
 const codes = () => ({
@@ -36,6 +36,8 @@ const codes = () => ({
   bad_url: l10n.t("The address of a relay is one like http://localhost:5000."),
   too_long: l10n.t("The answer was longer than is kept here, and was stopped."),
   no_code: l10n.t("The answer holds no code."),
+  closed: l10n.t("The document was closed."),
+  not_taken: l10n.t("The editor did not take the code."),
   extension: l10n.t("The extension itself failed."),
 });
 
@@ -45,10 +47,24 @@ function wordsOf(code) {
 }
 
 /**
+ * Why there is no connection.
+ * @param {string} url
+ * @param {import("./refusal.js").Lost} lost
+ */
+function wordsOfLost(url, { why, message }) {
+  if (why === "refused") return l10n.t("Nothing listens at {0}.", url);
+  if (why === "unknown") return l10n.t("The host of {0} is not known.", url);
+  if (why === "silent") return l10n.t("{0} does not answer.", url);
+  if (why === "unsafe") return l10n.t("There is no safe connection to {0}: {1}.", url, message);
+  return l10n.t("{0} cannot be asked: {1}.", url, message);
+}
+
+/**
  * @param {unknown} error
  * @returns {import("./turn.js").Failure}
  */
 function failureOf(error) {
+  if (error instanceof Unreachable) return { code: error.code, message: wordsOfLost(error.url, error.lost), retryable: true };
   if (error instanceof Refusal) return { code: error.code, message: error.message, retryable: true };
   console.error("AnythingLLM Relay:", error);
   return { code: "extension", message: error instanceof Error ? error.message : String(error), retryable: true };
@@ -86,4 +102,4 @@ const viewWords = () => ({
   howToStart: l10n.t("How to start it"),
 });
 
-module.exports = { failureOf, viewWords, wordsOf };
+module.exports = { failureOf, viewWords, wordsOf, wordsOfLost };

@@ -1,6 +1,6 @@
 const assert = require("node:assert/strict");
 const { test } = require("node:test");
-const { BadInput, explaining, fenced, fixing, generating, isSame, places, plain } = require("../src/prompts.js");
+const { TooLong, explaining, fenced, fixing, generating, isSame, places, plain } = require("../src/prompts.js");
 
 /** @param {Partial<import("../src/prompts.js").Code>} given @returns {import("../src/prompts.js").Code} */
 function code(given = {}) {
@@ -43,8 +43,8 @@ test("of long output the end is told", () => {
   assert.doesNotMatch(question, /first/);
 });
 
-test("what is too large is refused with words", () => {
-  assert.throws(() => fixing(code({ text: "x".repeat(1_100_000) })), (error) => error instanceof BadInput && /1\.05 MiB.*select less/.test(error.message));
+test("what is too large is refused, with its size", () => {
+  assert.throws(() => fixing(code({ text: "x".repeat(1_100_000) })), (error) => error instanceof TooLong && error.size === "1.05 MiB" && error.most === "0.996 MiB");
 });
 
 test("a fence is longer than any in the code", () => {
@@ -74,6 +74,11 @@ test("places are found in output of many kinds", () => {
     { path: "/src/x.js", line: 10 },
     { path: "src/y.go", line: 7 },
   ]);
+  assert.deepEqual(places("src/y.go:7: oops, see http://localhost:5000 and //host:1"), [{ path: "src/y.go", line: 7 }]);
+});
+
+test("a long word without a place takes little time", () => {
+  assert.deepEqual(places("x".repeat(4_000_000)), []); // from each of its characters it would be hours
 });
 
 test("paths may say more or less of the folders", () => {

@@ -66,7 +66,7 @@ test("an end has its state, its sources and its figures", () => {
     { title: "Bad", url: "" },
     { title: "command:x", url: "" },
   ]);
-  assert.equal(turn.kept.note, "1.3 s · 7 tokens");
+  assert.deepEqual([turn.kept.seconds, turn.kept.tokens], [1.25, 7]);
   assert.deepEqual([turn.kept.reasoning, turn.kept.progress, turn.kept.outputs.length], ["hm", ["looking"], 1]);
   const failed = Turn.asked("t", "q");
   failed.add({ type: "error", code: "empty_answer", message: "m", retryable: true });
@@ -83,6 +83,11 @@ test("an answer is not kept beyond its bound", () => {
   assert.ok(!turn.overflows);
   turn.add({ type: "chunk", content: "xx" });
   assert.ok(turn.overflows);
+  const agent = Turn.asked("t", "q");
+  for (let made = 0; made < 20; made++) agent.add({ type: "output", kind: "chart", content: { points: "x".repeat(200_000) } });
+  assert.ok(!agent.overflows);
+  agent.add({ type: "output", kind: "chart", content: {} });
+  assert.ok(agent.overflows);
 });
 
 test("links lead to web pages alone", () => {
