@@ -71,7 +71,7 @@ class Chat {
     for (const turn of conversation.turns) {
       if (!turn.running || this.#homes.has(turn)) continue;
       const { place, time } = turn.kept;
-      if (place.id || (!place.plain && Date.now() - time < STILL_KNOWN)) this.#follow(conversation, turn);
+      if (place.id || Date.now() - time < STILL_KNOWN) this.#follow(conversation, turn);
       else this.#end(turn, "failed", { code: "connection_lost", message: "", retryable: true });
     }
   }

@@ -62,6 +62,7 @@ class AnswerStream {
    * @returns {AsyncGenerator<Told[]>}
    */
   async *events() {
+    if (this.#place.plain) throw new Refusal("connection_lost"); // with the window that asked
     let lost = 0;
     let sent = this.#place.id !== "" || this.#place.after > 0;
     while (!this.#over) {

@@ -114,6 +114,7 @@ test("an answer that ended with its connection is not asked for by the next wind
   await one.leave();
   const { chat: other } = opened(storage);
   await other.restore();
+  await until(other, ended);
   const [next] = other.current.turns;
   assert.deepEqual([next.kept.state, next.kept.failure?.code], ["failed", "connection_lost"]);
   await one.stop();
