@@ -9,7 +9,7 @@ import string
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -339,6 +339,16 @@ async def test_a_lost_connection_is_resumed_with_a_word(relay: Relay, standin: S
     assert (ran.status, ran.out) == (0, COUNTED)
     assert ran.err == f"{ENGLISH.lost}\n" * (chaos.seen - 1)
     assert len(standin.asks) == 1
+
+
+async def test_a_relay_without_room_to_hold_an_answer_answers(start_relay: StartRelay) -> None:
+    """Nothing is said of it."""
+    relay = await start_relay(relay_resume_total_bytes=20_000)
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(relay.asking("!endless !slow=3600", resumable=True))
+        ran = await run("!tokens=300", url=relay.url)
+    assert (ran.status, ran.out, ran.err) == (0, COUNTED, "")
 
 
 @posix

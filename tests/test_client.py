@@ -9,7 +9,7 @@ import textwrap
 import threading
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +282,27 @@ async def test_a_question_whose_answer_never_began_is_asked_once(
         assert text_of(await heard(chaos.url, "!tokens=300", silence=0.3, on_lost=mended)) == COUNTED
         assert chaos.seen == 2
     assert len(standin.asks) == 1
+
+
+async def test_a_relay_without_room_is_asked_for_a_plain_stream(
+    start_relay: StartRelay, standin: StandIn
+) -> None:
+    """The answer is whole and asked for once; leaving stops it, and it is lost with its connection."""
+    relay = await start_relay(relay_resume_total_bytes=20_000)
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(relay.asking("!endless !slow=3600", resumable=True))
+        assert text_of(await heard(relay.url, "!tokens=300")) == COUNTED
+        assert len(standin.asks) == 5
+        async for event in ask(relay.url, "!endless"):
+            if isinstance(event, Chunk):
+                break
+        await left(standin.asks[5])
+        async with Chaos(relay.port) as chaos:
+            chaos.most = 3000
+            with pytest.raises(Lost, match="before the answer was finished"):
+                await heard(chaos.url, "!tokens=300")
+        assert len(standin.asks) == 7
 
 
 async def test_a_plain_stream_is_lost_with_its_connection(relay: Relay, standin: StandIn) -> None:

@@ -5,6 +5,7 @@ import base64
 import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -479,6 +480,30 @@ async def test_what_is_no_longer_held_is_told(start_relay: StartRelay, open_page
         assert await user.ended() == "tok1 tok2 tok3"
         assert "events_gone" in await user.error()
         assert await user.turn.get_by_role("button", name="Ask again").count() == 1
+
+
+async def test_a_relay_without_room_to_hold_an_answer_is_asked_for_it_all_the_same(
+    start_relay: StartRelay, standin: StandIn, open_page: OpenPage
+) -> None:
+    """Stop closes it, and a reload ends it with words; nothing is asked twice."""
+    relay = await start_relay(relay_resume_total_bytes=20_000)
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(relay.asking("!endless !slow=3600", resumable=True))
+        user = await open_page(relay.url)
+        await user.ask("!tokens=300")
+        assert await user.ended() == counted(300)
+        assert await user.error() == ""
+        await user.ask("!tokens=6 !pause=3600")
+        await user.shows("tok3")
+        await user.press("Stop")
+        await standin.asks[5].ended.wait()
+        await user.ask("!tokens=6 !pause=3600")
+        await user.shows("tok3")
+        await user.page.reload()
+        assert await user.ended() == "tok1 tok2 tok3"
+        assert "connection_lost" in await user.error()
+        assert len(standin.asks) == 7
 
 
 async def test_a_reload_in_mid_answer_loses_and_repeats_nothing(

@@ -13,6 +13,7 @@ import msgspec
 
 from relay.client.decoding import AnyEvent, Unreadable, decode
 from relay.client.errors import Lost, Refused, Unreachable
+from relay.errors import Code
 from relay.events import FinalEnd
 from relay.sse import Decoder, LineTooLong
 
@@ -73,7 +74,7 @@ async def ask(
 
     - `resumable` (true): the answer outlives a lost connection, which is tried again for `patience`
       seconds (60); every event comes once and in order all the same. `on_lost` is called whenever it is
-      lost. False: a lost connection is the end.
+      lost. False, or where the relay has no room to hold an answer: a lost connection is the end.
     - `silence` (60): after so many seconds without a byte the connection counts as lost. The relay
       sends one at least every `RELAY_HEARTBEAT` seconds (15).
     - `session`: an aiohttp session to use, which stays open; otherwise one is made for this question.
@@ -92,6 +93,10 @@ async def ask(
                 yield event
     finally:
         await stream.leave()
+
+
+class _NoRoom(Exception):
+    """The relay answers, but cannot hold the answer for who comes back."""
 
 
 class _TryAgain(Exception):
@@ -135,7 +140,6 @@ class Stream:
             "reset": reset or None,
             "reasoning": reasoning,
             "sources": sources,
-            "resumable": resumable or None,
         }
         self._url = _base(url)
         self._body = _json({name: value for name, value in fields.items() if value is not None})
@@ -217,6 +221,11 @@ class Stream:
         try:
             if response.status != 200 or response.content_type != "text/event-stream":
                 await self._refused(response)
+        except _NoRoom:
+            response.close()
+            self._resumable = False
+            del self._post_headers["Idempotency-Key"]
+            return await self._connect()
         except BaseException:
             response.close()
             raise
@@ -255,6 +264,8 @@ class Stream:
         refusal = _refusal(response, await response.content.read(_REFUSAL))
         if self._sent and response.status in _PASSING:
             raise _TryAgain(refusal.retry_after)
+        if self._resumable and not self._sent and refusal.code == Code.RESUME_UNAVAILABLE:
+            raise _NoRoom
         self._over = True
         if self._id is not None:
             raise Lost(

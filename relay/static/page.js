@@ -60,7 +60,7 @@ function show(turn) {
  * @param {AnswerView} view
  */
 async function run(turn, view) {
-  const fields = { question: turn.question, session_id: conversation.session, reasoning: "separate", resumable: true };
+  const fields = { question: turn.question, session_id: conversation.session, reasoning: "separate" };
   const stream = new AnswerStream(turn.place, fields, authorization, (lost) => {
     view.connection(lost, TRIES);
     conversation.save(); // the stream's id, above all

@@ -9,13 +9,15 @@ const SILENCE = 45_000;
 export const TRIES = 10;
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 8_000;
+/** Milliseconds after which a connection was a good one, also without an event: an agent may be silent for long. */
+const STEADY = 10_000;
 /** Statuses that pass, of the relay or of a proxy in front of it. */
 const PASSING = [408, 429, 502, 503, 504];
 
 /**
  * Where an answer is read: `key` is its Idempotency-Key, `id` its stream's once that is known, `after`
- * the last event that came.
- * @typedef {{key: string, id: string, after: number}} Place
+ * the last event that came. A `plain` one ends with its connection: the relay had no room to hold it.
+ * @typedef {{key: string, id: string, after: number, plain?: boolean}} Place
  * @typedef {{type: string} & Record<string, any>} Told an event's data
  */
 
@@ -53,6 +55,7 @@ export function randomId() {
 export class AnswerStream {
   #stopped = false;
   #abort = new AbortController();
+  #connected = Infinity; // when, while there is a connection
   #place;
   #fields;
   #headers;
@@ -77,6 +80,7 @@ export class AnswerStream {
    * @returns {AsyncGenerator<Told[]>}
    */
   async *events() {
+    if (this.#place.plain) throw new Refusal("connection_lost"); // with the page that asked
     let lost = 0;
     while (!this.#stopped) {
       let wait = 0;
@@ -90,6 +94,11 @@ export class AnswerStream {
         if (this.#stopped) return;
         if (error instanceof Refusal) {
           const resuming = lost > 0 || this.#place.id !== "";
+          if (error.code === "resume_unavailable" && !resuming && !this.#place.plain) {
+            this.#place.plain = true;
+            this.#onConnection(0);
+            continue;
+          }
           if (!resuming || !PASSING.includes(error.status)) throw error;
           wait = error.wait * 1000;
         } else if (!(error instanceof TypeError || error instanceof DOMException)) {
@@ -97,8 +106,9 @@ export class AnswerStream {
         }
       }
       if (this.#stopped) return;
+      if (Date.now() - this.#connected > STEADY) lost = 0;
       lost += 1;
-      if (lost > TRIES) throw new Refusal("connection_lost");
+      if (lost > TRIES || this.#place.plain) throw new Refusal("connection_lost");
       this.#onConnection(lost);
       await pause(Math.max(Math.min(wait, 30_000), Math.min(FIRST_WAIT * 2 ** (lost - 1), LONGEST_WAIT)));
     }
@@ -110,13 +120,15 @@ export class AnswerStream {
    */
   async stop() {
     this.#stopped = true;
-    if (!this.#place.id) return; // the head is still to come, and `#open` stops what it tells of
+    const { id, plain } = this.#place;
+    if (!id && !plain) return; // the head is still to come, and `#open` stops what it tells of
     this.#abort.abort();
-    await this.#cancel();
+    if (id) await this.#cancel();
   }
 
   /** The events that one connection brings. */
   async *#connection() {
+    this.#connected = Infinity;
     const quiet = new Watchdog(this.#renewed());
     try {
       quiet.within(HEAD);
@@ -130,7 +142,7 @@ export class AnswerStream {
         if (done) return;
         const events = decoder.feed(value);
         if (!events.length) continue;
-        this.#place.after = Number(events.at(-1)?.id);
+        this.#place.after = Number(events.at(-1)?.id); // 0 for those of a plain stream
         yield events.map(({ data }) => JSON.parse(data));
       }
     } finally {
@@ -139,8 +151,12 @@ export class AnswerStream {
   }
 
   async #open() {
-    const { id, after, key } = this.#place;
-    const sent = { ...this.#headers(), ...(id ? {} : { "Content-Type": "application/json", "Idempotency-Key": key }) };
+    const { id, after, key, plain } = this.#place;
+    const sent = {
+      ...this.#headers(),
+      ...(id ? {} : { "Content-Type": "application/json" }),
+      ...(id || plain ? {} : { "Idempotency-Key": key }),
+    };
     const response = await (id
       ? fetch(`streams/${id}`, {
           headers: { ...sent, ...(after ? { "Last-Event-ID": String(after) } : {}) },
@@ -159,6 +175,7 @@ export class AnswerStream {
       this.#abort.abort();
       await this.#cancel();
     }
+    this.#connected = Date.now();
     this.#onConnection(0);
     return response.status === 204 ? null : response;
   }
