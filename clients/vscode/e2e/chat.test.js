@@ -78,6 +78,7 @@ scene(
     await block.hover();
     await block.locator('button.apply').click();
     await window.diff.waitFor();
+    await until(async () => (await window.shown()).includes('print(n)'), 'the proposal');
     await window.look('apply');
     await window.run('anythingllmRelay.rejectChange');
     await window.diff.waitFor({ state: 'detached' });

@@ -11,8 +11,8 @@ const { chromium } = require('playwright-core');
 const { CACHE, codeServer } = require('./code-server');
 
 const manifest = require('../package.json');
-/** @type {Record<string, string>} */
-const english = require('../package.nls.json');
+/** @type {Record<string, Record<string, string>>} */
+const titles = { en: require('../package.nls.json'), 'zh-cn': require('../package.nls.zh-cn.json') };
 
 /** The package that is tested: `npm run package` makes it. */
 const VSIX = path.join(CACHE, 'anythingllm-relay.vsix');
@@ -91,11 +91,11 @@ class Editor {
 
   /**
    * Open a window of its own on a new folder.
-   * @param {{files?: Record<string, string>, open?: string, settings?: object, size?: object}} [options] the folder's files, the
-   *   one that is opened, the user's settings
+   * @param {{files?: Record<string, string>, open?: string, settings?: object, size?: object, language?: string}} [options] the
+   *   folder's files, the one that is opened, the user's settings, the language of the extension
    * @returns {Promise<Window>}
    */
-  async window({ files = {}, open, settings = {}, size = { width: 1280, height: 800 } } = {}) {
+  async window({ files = {}, open, settings = {}, size = { width: 1280, height: 800 }, language = 'en' } = {}) {
     const folder = path.join(await fs.mkdtemp(path.join(this.folder, 'of-a-test-')), 'project');
     await fs.mkdir(folder);
     for (const [name, text] of Object.entries(files)) await fs.writeFile(path.join(folder, name), text);
@@ -112,7 +112,9 @@ class Editor {
       (route) => route.abort(),
     );
     await context.grantPermissions(['clipboard-read', 'clipboard-write']);
-    const window = new Window(await context.newPage(), folder);
+    // As a language pack sets it; the editor's own words stay English without one.
+    await context.addInitScript(`globalThis._VSCODE_NLS_LANGUAGE = ${JSON.stringify(language)}`);
+    const window = new Window(await context.newPage(), folder, titles[language]);
     const address = new URL(this.url);
     address.searchParams.set('folder', folder);
     if (open !== undefined) {
@@ -140,10 +142,12 @@ class Window {
   /**
    * @param {import('playwright-core').Page} page
    * @param {string} folder
+   * @param {Record<string, string>} titles of commands
    */
-  constructor(page, folder) {
+  constructor(page, folder, titles) {
     this.page = page;
     this.folder = folder;
+    this.titles = titles;
     page.on('console', (message) => {
       const { url } = message.location();
       if (message.type() === 'error' && /fake\.html|vscode-resource/.test(url)) this.wrong.push(message.text());
@@ -217,7 +221,7 @@ class Window {
     const command = manifest.contributes.commands.find((one) => one.command === id);
     if (command === undefined) throw new Error(`the extension has no command ${id}`);
     const { category, title: name } = /** @type {{category?: string, title: string}} */ (command);
-    const title = english[name.replaceAll('%', '')];
+    const title = this.titles[name.replaceAll('%', '')];
     await this.palette(category ? `${category}: ${title}` : title);
   }
 

@@ -17,6 +17,8 @@ class Line extends EventEmitter {
     this.said = '';
     /** Whether nobody is let through. */
     this.down = false;
+    /** Whether what is said back is kept from the callers. */
+    this.held = false;
     this.target = target;
     /** @type {Set<net.Socket>} */
     this.callers = new Set();
@@ -47,6 +49,17 @@ class Line extends EventEmitter {
     this.down = false;
   }
 
+  /** Keep answers back until they are released. */
+  hold() {
+    this.held = true;
+    for (const caller of this.callers) caller.cork();
+  }
+
+  release() {
+    this.held = false;
+    for (const caller of this.callers) caller.uncork();
+  }
+
   async close() {
     this.cut();
     this.server.close();
@@ -71,7 +84,11 @@ class Line extends EventEmitter {
       called.destroy();
     });
     called.on('close', () => caller.destroy());
-    caller.pipe(called).pipe(caller);
+    caller.pipe(called);
+    called.on('data', (bytes) => {
+      caller.write(bytes);
+      if (this.held) caller.cork();
+    });
   }
 }
 

@@ -43,7 +43,7 @@ class Chat {
    */
   constructor(context, connection) {
     this.#connection = connection;
-    this.#conversations = new Conversations(context.storageUri ?? context.globalStorageUri);
+    this.#conversations = new Conversations((context.storageUri ?? context.globalStorageUri).fsPath);
     context.subscriptions.push(this.#grown, this.#switched, this.#started, this.#ended);
   }
 

@@ -1,14 +1,14 @@
 /** What was asked before, kept in files of the extension's own beside the workspace's. */
 
-const vscode = require("vscode");
+// Not vscode.workspace.fs: to put one file in the place of another, that deletes the other first.
+const fs = require("node:fs/promises");
+const path = require("node:path");
 const { Turn, randomId } = require("./turn.js");
 
 /** Conversations that are kept, and characters of each: the newest. */
 const MOST = 50;
 const MOST_CHARACTERS = 3_000_000;
 const ID = /^[0-9a-f]{32}$/;
-
-const { fs } = vscode.workspace;
 
 /** A conversation; AnythingLLM knows it by its id too. */
 class Conversation {
@@ -38,22 +38,21 @@ class Conversations {
   /** @type {Set<string>} what is gone, and is not written again by an answer that still ends */
   #removed = new Set();
 
-  /** @param {vscode.Uri} storage */
+  /** @param {string} storage the path of a folder */
   constructor(storage) {
-    this.#folder = vscode.Uri.joinPath(storage, "conversations");
+    this.#folder = path.join(storage, "conversations");
     // Not in the workspace's state: a browser writes that seconds later, and a window may be reloaded before.
-    this.#current = vscode.Uri.joinPath(storage, "current");
+    this.#current = path.join(storage, "current");
   }
 
   /** The conversation that a window of this workspace showed last. */
   async current() {
-    const bytes = await fs.readFile(this.#current).then((read) => read, () => new Uint8Array());
-    return this.load(new TextDecoder().decode(bytes));
+    return this.load(await fs.readFile(this.#current, "utf8").catch(() => ""));
   }
 
   /** @param {string} id */
   async setCurrent(id) {
-    await this.#inTurn("current", () => this.#replace(this.#current, new TextEncoder().encode(id)));
+    await this.#inTurn("current", () => this.#replace(this.#current, id));
   }
 
   /**
@@ -76,15 +75,15 @@ class Conversations {
   async remove(id) {
     this.#removed.add(id);
     await this.#writes.get(id);
-    await fs.delete(this.#file(id)).then(undefined, () => {}); // it is gone already
+    await fs.rm(this.#file(id), { force: true });
   }
 
   /** The newest first. */
   async list() {
-    const entries = await fs.readDirectory(this.#folder).then((found) => found, () => []);
-    const ids = entries.map(([name]) => name.replace(/\.json$/, "")).filter((id) => ID.test(id));
+    const names = await fs.readdir(this.#folder).catch(() => []);
+    const ids = names.map((name) => name.replace(/\.json$/, "")).filter((id) => ID.test(id));
     const stats = await Promise.all(
-      ids.map(async (id) => ({ id, time: await fs.stat(this.#file(id)).then(({ mtime }) => mtime, () => 0) })),
+      ids.map(async (id) => ({ id, time: await fs.stat(this.#file(id)).then(({ mtimeMs }) => mtimeMs, () => 0) })),
     );
     return stats.sort((one, other) => other.time - one.time);
   }
@@ -100,7 +99,7 @@ class Conversations {
    */
   async #read(id) {
     try {
-      return JSON.parse(new TextDecoder().decode(await fs.readFile(this.#file(id)))).turns;
+      return JSON.parse(await fs.readFile(this.#file(id), "utf8")).turns;
     } catch {
       return []; // there is none, or it cannot be read
     }
@@ -121,19 +120,19 @@ class Conversations {
       if (room < 0 && kept.length) break;
       kept.unshift(json);
     }
-    await this.#replace(this.#file(id), new TextEncoder().encode(`{"turns":[${kept.join(",")}]}`));
+    await this.#replace(this.#file(id), `{"turns":[${kept.join(",")}]}`);
   }
 
   /**
-   * @param {vscode.Uri} file
-   * @param {Uint8Array} whole
+   * @param {string} file
+   * @param {string} whole
    */
   async #replace(file, whole) {
-    const beside = file.with({ path: `${file.path}.new` });
+    const beside = `${file}.${process.pid}.new`; // another window may write too
     try {
-      await fs.createDirectory(this.#folder);
+      await fs.mkdir(this.#folder, { recursive: true });
       await fs.writeFile(beside, whole);
-      await fs.rename(beside, file, { overwrite: true }); // one that is cut off leaves the last one whole
+      await fs.rename(beside, file); // whoever reads finds the last one whole, or this one
     } catch (error) {
       console.warn("AnythingLLM Relay: a conversation could not be kept:", error);
     }
@@ -153,7 +152,7 @@ class Conversations {
 
   /** @param {string} id */
   #file(id) {
-    return vscode.Uri.joinPath(this.#folder, `${id}.json`);
+    return path.join(this.#folder, `${id}.json`);
   }
 }
 

@@ -76,6 +76,8 @@ class Proposals {
     const proposed = vscode.Uri.from({ scheme: SCHEME, path: uri.path, query: String(++this.#count) });
     close((one) => this.#proposals.get(one)?.uri.toString() === uri.toString()); // one at a time for each file
     this.#proposals.set(proposed.toString(), { uri, start: start + where.start, code, text });
+    const other = await vscode.workspace.openTextDocument(proposed);
+    if (other.languageId !== document.languageId) await vscode.languages.setTextDocumentLanguage(other, document.languageId); // a notebook's cell
     const title = l10n.t("{0}: proposed change", uri.path.split("/").pop() ?? "");
     await vscode.commands.executeCommand("vscode.diff", uri, proposed, title, { preview: false });
     this.#mark();
@@ -87,6 +89,7 @@ class Proposals {
     if (!shown) return;
     const { address: at, proposal } = shown;
     const document = await vscode.workspace.openTextDocument(proposal.uri);
+    const editor = await vscode.window.showTextDocument(document);
     const now = document.getText();
     const then = changed(now, proposal);
     if (then === null) {
@@ -95,16 +98,13 @@ class Proposals {
       );
       return;
     }
-    const edit = new vscode.WorkspaceEdit();
-    const changes = edits(now, then).map(({ start, end, text }) => {
-      return vscode.TextEdit.replace(new vscode.Range(document.positionAt(start), document.positionAt(end)), text);
+    await editor.edit((edit) => {
+      for (const { start, end, text } of edits(now, then)) edit.replace(new vscode.Range(document.positionAt(start), document.positionAt(end)), text);
     });
-    edit.set(proposal.uri, changes);
-    if (!(await vscode.workspace.applyEdit(edit))) {
+    if (document.getText() !== then) { // an editor that is read-only says that it has made it
       vscode.window.showErrorMessage(l10n.t("The editor did not take the change of {0}.", vscode.workspace.asRelativePath(proposal.uri)));
       return;
     }
-    await vscode.window.showTextDocument(document);
     await close((one) => one === at);
   }
 

@@ -73,7 +73,7 @@ function failureOf(error) {
 /** What the chat's view says. */
 const viewWords = () => ({
   question: l10n.t("Ask about your code"),
-  placeholder: l10n.t("Ask something (Enter asks, Shift+Enter begins a new line)"),
+  placeholder: l10n.t("Ask something (Shift+Enter: new line)"),
   send: l10n.t("Ask"),
   stop: l10n.t("Stop"),
   conversation: l10n.t("Conversation"),

@@ -3,8 +3,10 @@ const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 const { after, before, test } = require("node:test");
-const { Uri } = require("./vscode.js");
+require("./vscode.js");
 const { Chat } = require("../src/chat.js");
+const { Conversation, Conversations } = require("../src/conversations.js");
+const { Turn } = require("../src/turn.js");
 const { MISSING, counted, startRelay } = require("./relay.js");
 
 const skip = MISSING;
@@ -24,7 +26,7 @@ after(async () => {
 /** A window of the editor. @param {string} [storage] another one's @param {object} [connection] */
 function opened(storage = path.join(folder, String(++folders)), connection = {}) {
   /** @type {any} */
-  const context = { storageUri: new Uri(storage), subscriptions: [] };
+  const context = { storageUri: { fsPath: storage }, subscriptions: [] };
   const asked = { relay: async () => ({ url: relay.url, headers: {} }), workspace: "", look: () => {}, ...connection };
   return { chat: new Chat(context, /** @type {any} */ (asked)), storage };
 }
@@ -118,4 +120,18 @@ test("an answer that ended with its connection is not asked for by the next wind
   const [next] = other.current.turns;
   assert.deepEqual([next.kept.state, next.kept.failure?.code], ["failed", "connection_lost"]);
   await one.stop();
+});
+
+test("a conversation can be read at any moment while it is written", async () => {
+  const storage = path.join(folder, "written");
+  const conversation = new Conversation(undefined, [Turn.asked("t", "x".repeat(500_000))]);
+  const [writer, reader] = [new Conversations(storage), new Conversations(storage)];
+  await writer.save(conversation);
+  let written = false;
+  const writing = (async () => {
+    for (let n = 0; n < 100; n++) await writer.save(conversation);
+    written = true;
+  })();
+  while (!written) assert.equal((await reader.load(conversation.id))?.turns.length, 1);
+  await writing;
 });

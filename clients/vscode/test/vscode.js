@@ -1,24 +1,6 @@
-/** As much of VS Code as the conversations need, with real files. Required before what requires `vscode`. */
+/** As much of VS Code as the conversations need. Required before what requires `vscode`. */
 
-const fs = require("node:fs/promises");
 const Module = require("node:module");
-
-class Uri {
-  /** @param {string} path */
-  constructor(path) {
-    this.path = path;
-  }
-
-  /** @param {Uri} uri @param {string[]} more */
-  static joinPath({ path }, ...more) {
-    return new Uri([path, ...more].join("/"));
-  }
-
-  /** @param {{path: string}} change */
-  with({ path }) {
-    return new Uri(path);
-  }
-}
 
 class EventEmitter {
   /** @type {Set<(value: any) => unknown>} */
@@ -35,24 +17,10 @@ class EventEmitter {
   }
 }
 
-const files = {
-  createDirectory: (/** @type {Uri} */ { path }) => fs.mkdir(path, { recursive: true }),
-  readFile: (/** @type {Uri} */ { path }) => fs.readFile(path),
-  writeFile: (/** @type {Uri} */ { path }, /** @type {Uint8Array} */ bytes) => fs.writeFile(path, bytes),
-  rename: (/** @type {Uri} */ from, /** @type {Uri} */ to) => fs.rename(from.path, to.path),
-  delete: (/** @type {Uri} */ { path }) => fs.rm(path),
-  readDirectory: async (/** @type {Uri} */ { path }) => (await fs.readdir(path)).map((name) => [name, 1]),
-  stat: async (/** @type {Uri} */ { path }) => ({ mtime: (await fs.stat(path)).mtimeMs }),
-};
-
-/** @type {string[]} what the user was warned of */
-const warnings = [];
 const l10n = { t: (/** @type {string} */ words, /** @type {any[]} */ ...given) => words.replace(/\{(\d)\}/g, (_, at) => given[at]) };
-const vscode = { EventEmitter, Uri, l10n, window: { showWarningMessage: (/** @type {string} */ words) => warnings.push(words) }, workspace: { fs: files } };
+const vscode = { EventEmitter, l10n, window: { showWarningMessage: () => {} } };
 
 /** @type {any} */
 const loader = Module;
 const load = loader._load;
 loader._load = (/** @type {string} */ name, /** @type {any[]} */ ...rest) => (name === "vscode" ? vscode : load(name, ...rest));
-
-module.exports = { Uri, warnings };
