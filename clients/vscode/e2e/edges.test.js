@@ -202,3 +202,46 @@ scene(
     assert.equal((await window.shown()).match(/^tok1 tok2 tok3$/gm)?.length, 2);
   },
 );
+
+const GREET = 'def greet(name: str) -> str:\n    return f"Hello, {name}!"\n\n\nprint(greet("editor"))';
+// What the stand-in is to answer.
+const ORDER = `\n!slow=0.05 !echo \`\`\`python\n${GREET}\n\`\`\`\n`;
+
+for (const [name, eol] of [['LF', '\n'], ['CRLF', '\r\n']]) {
+  scene(
+    `code goes to its place while the file, with ${name}, is edited around it`,
+    { window: { files: { 'new.py': `a = 1\n# Greet somebody.\nb = 2\n${ORDER}`.replaceAll('\n', eol) }, open: 'new.py' } },
+    async ({ relay, window }) => {
+      const { keyboard } = window.page;
+      await window.focus();
+      await keyboard.press('Control+Home');
+      await keyboard.press('ArrowDown');
+      await window.run('anythingllmRelay.generate');
+      await until(async () => (await window.shown()).split('def greet').length === 3, 'the first of the code');
+      await keyboard.press('Control+Home');
+      await keyboard.type('first\n');
+      await keyboard.press('Control+End');
+      await keyboard.type('last');
+      await until(async () => (await relay.counted('relay_streams_total{outcome="complete"}')) === 1, 'the end');
+      await until(async () => (await window.shown()).split('print(greet("editor"))').length === 3, 'the last of the code');
+      await window.saved('new.py', `first\na = 1\n# Greet somebody.\n${GREET}\nb = 2\n${ORDER}last`.replaceAll('\n', eol));
+    },
+  );
+}
+
+scene(
+  'a folder that is not trusted does not say where to ask',
+  {
+    window: {
+      files: { '.vscode/settings.json': '{"anythingllmRelay.workspace": "theirs", "anythingllmRelay.url": "http://127.0.0.1:9"}' },
+      settings: { 'security.workspace.trust.enabled': true, 'security.workspace.trust.startupPrompt': 'never' },
+    },
+  },
+  async ({ line, window }) => {
+    await window.page.locator('.statusbar-item').getByText('Restricted Mode').waitFor();
+    await window.ask('!tokens=3');
+    await window.is('complete');
+    assert.doesNotMatch(line.said, /theirs/);
+    await window.look('not-trusted');
+  },
+);

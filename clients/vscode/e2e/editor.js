@@ -98,7 +98,10 @@ class Editor {
   async window({ files = {}, open, settings = {}, size = { width: 1280, height: 800 }, language = 'en' } = {}) {
     const folder = path.join(await fs.mkdtemp(path.join(this.folder, 'of-a-test-')), 'project');
     await fs.mkdir(folder);
-    for (const [name, text] of Object.entries(files)) await fs.writeFile(path.join(folder, name), text);
+    for (const [name, text] of Object.entries(files)) {
+      await fs.mkdir(path.dirname(path.join(folder, name)), { recursive: true });
+      await fs.writeFile(path.join(folder, name), text);
+    }
     // What a machine has of its own is read from the second place.
     for (const place of ['User', 'Machine']) {
       const file = path.join(this.folder, 'data', 'data', place, 'settings.json');
