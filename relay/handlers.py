@@ -139,7 +139,8 @@ def release(request: web.Request, stream: RelayStream, *, taken: bool, stuck: bo
 def _resumable_streams(request: web.Request) -> ResumableStreams:
     """Return those of this relay. Raises RelayError (resume_unavailable) where it cannot hold any."""
     if (reason := request.app.get(NOT_RESUMABLE)) is not None:
-        raise RelayError(Code.RESUME_UNAVAILABLE, reason, retryable=False)
+        # Another setting can change that, and needs no restart: a minute is soon enough to ask again.
+        raise RelayError(Code.RESUME_UNAVAILABLE, reason, headers={"Retry-After": "60"})
     return request.app[RESUMABLE]
 
 

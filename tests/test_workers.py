@@ -168,6 +168,7 @@ async def test_resumable_streams_are_refused(start: Start) -> None:
             async with client.request(method, path, **kwargs) as response:
                 refusal = await response.json()
                 assert (response.status, refusal["code"]) == (503, "resume_unavailable")
+                assert response.headers["Retry-After"] == "60"
                 assert "RELAY_WORKERS is more than 1 and RELAY_REDIS_URL is not set" in refusal["error"]
     assert await program.stop() == 0
 
