@@ -45,7 +45,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> web.Applic
     app[handlers.REDACTOR] = _redactor(settings)
     streams = Streams(settings.relay_max_streams, settings.relay_max_streams_per_key)
     app[handlers.STREAMS] = streams
-    metrics = app[handlers.METRICS] = metrics or Metrics()
+    metrics = metrics or Metrics()
     metrics.watch("relay_streams_active", lambda: len(streams))
     metrics.watch("relay_streams_limit", lambda: 0 if streams.draining else settings.relay_max_streams)
     metrics.watch("relay_workers", lambda: not streams.draining)
@@ -71,7 +71,7 @@ def create_app(settings: Settings, metrics: Metrics | None = None) -> web.Applic
         hosts=settings.relay_allowed_hosts,
         origins=settings.relay_allowed_origins,
     )
-    middlewares.install(app, access)
+    middlewares.install(app, access, metrics)
     app.add_routes(handlers.routes)
     app.add_routes(completions.routes)
     app.add_routes(pages.routes)

@@ -12,7 +12,7 @@ from relay.encoding import Encoding, EventEncoding
 from relay.errors import Code, RelayError
 from relay.frames import Answer, Limits
 from relay.metrics import CONTENT_TYPE, Metrics
-from relay.middlewares import OWNER, ids, traceparent
+from relay.middlewares import METRICS, OWNER, ids, traceparent
 from relay.question import Policy, Question
 from relay.redact import Redactor
 from relay.refusals import as_json
@@ -43,7 +43,6 @@ STREAMS: Final = web.AppKey("streams", Streams)
 RESUMABLE: Final = web.AppKey("resumable", ResumableStreams)
 STORE: Final[web.AppKey[Store | None]] = web.AppKey("store")
 NOT_RESUMABLE: Final = web.AppKey("not_resumable", str)  # why none can be held, if so
-METRICS: Final = web.AppKey("metrics", Metrics)
 
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,200}", re.ASCII)
 _EVENT_ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)

@@ -21,7 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from relay.errors import Code
+from relay.errors import TABLE, Code
 from relay.events import Reason
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -49,6 +49,7 @@ _GAUGES: Final[Mapping[Gauge, str]] = {
 }
 _OUTCOMES: Final = (*get_args(Reason), *map(str, Code), "client_closed", "stuck")
 _DROPPED: Final = ("stuck", "behind")
+_REFUSED: Final = tuple(str(code) for code, verdict in TABLE.items() if verdict.status is not None)
 
 
 class _Times:
@@ -73,6 +74,7 @@ class _Numbers:
         self.between = _Times(row)
         self.ended = {outcome: next(row) for outcome in _OUTCOMES}
         self.dropped = {reason: next(row) for reason in _DROPPED}
+        self.refused = {code: next(row) for code in _REFUSED}
         self.gauges = {gauge: next(row) for gauge in _GAUGES}  # at the end of the row
 
     def row(self) -> list[float]:
@@ -82,6 +84,7 @@ class _Numbers:
             *(self.between.sum, *self.between.counts),
             *self.ended.values(),
             *self.dropped.values(),
+            *self.refused.values(),
             *self.gauges.values(),
         ]
 
@@ -170,6 +173,11 @@ class Metrics(Collector):
         """Count a reader that was given up."""
         self._own.dropped[reason] += 1
 
+    def refused(self, code: str) -> None:
+        """Count a request that was refused, with this code; answers that failed count as ended."""
+        if code in self._own.refused:
+            self._own.refused[code] += 1
+
     def said(self, chunks: int, seconds: float, *, first: bool) -> None:
         """Count pieces that came together, so long after the question or after those before them."""
         own = self._own
@@ -221,6 +229,7 @@ class Metrics(Collector):
             "reason",
             told.dropped,
         )
+        yield _counted("relay_refusals", "Requests that were refused, by why.", "code", told.refused)
         yield told.first.told_as(
             "relay_time_to_first_chunk_seconds", "From a question to the first piece of its answer."
         )

@@ -10,6 +10,7 @@ from aiohttp import web
 from relay import pages
 from relay.access import AccessRules
 from relay.errors import Code, RelayError
+from relay.metrics import Metrics
 from relay.refusals import SERVER, as_json, as_openai, new_id, of_http
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -19,6 +20,7 @@ OWNER: Final = web.RequestKey("owner", bytes)
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 _STARTED: Final = web.RequestKey("started", bool)
 _ACCESS: Final = web.AppKey("access", AccessRules)
+METRICS: Final = web.AppKey("metrics", Metrics)
 
 _FREE: Final = pages.PATHS | {"/healthz", "/readyz", "/openapi.json"}
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
@@ -30,9 +32,10 @@ _TRACEPARENT: Final = re.compile(
 log = logging.getLogger(__name__)
 
 
-def install(app: web.Application, rules: AccessRules) -> None:
-    """Make every request of the application pass."""
+def install(app: web.Application, rules: AccessRules, metrics: Metrics) -> None:
+    """Make every request of the application pass, and have those counted that do not."""
     app[_ACCESS] = rules
+    app[METRICS] = metrics
     app.middlewares.append(_answered)
     app.on_response_prepare.append(_add_headers)
 
@@ -97,5 +100,6 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
             raise
         message = f"The relay itself failed; its log says why, under request {request_id(request)}."
         refusal = RelayError(Code.INTERNAL, message)
+    request.app[METRICS].refused(refusal.code)
     of_openai = f"{request.path}/".startswith("/v1/")
     return as_openai(refusal) if of_openai else as_json(refusal)

@@ -15,6 +15,7 @@ from relay.access import AccessRules
 from relay.clock import Clock
 from relay.handlers import STREAMS, UPSTREAM
 from relay.keys import ClientKeys
+from relay.metrics import Metrics
 from relay.readiness import Readiness
 from relay.response import EventStreamResponse
 from relay.standin import KEY, StandIn
@@ -801,7 +802,7 @@ async def failing(handler: middlewares.Handler) -> AsyncIterator[aiohttp.ClientS
         return await handler(request)
 
     app = web.Application()
-    middlewares.install(app, AccessRules(keys=ClientKeys(), hosts=["127.0.0.1"]))
+    middlewares.install(app, AccessRules(keys=ClientKeys(), hosts=["127.0.0.1"]), Metrics())
     app.router.add_get("/fail", failing_handler)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -167,3 +167,28 @@ async def test_whether_anythingllm_is_up(relay: Relay, standin: StandIn) -> None
     await standin.kill()
     while await relay.counted("relay_upstream_up"):
         await asyncio.sleep(0.01)
+
+
+async def test_refusals_are_counted_by_code(start_relay: StartRelay) -> None:
+    """Those of any address and shape; what fails after it was taken is no refusal."""
+    relay = await start_relay(relay_api_keys=("a-key-of-a-client",))
+    good = {"Authorization": "Bearer a-key-of-a-client"}
+    for method, path, headers in (
+        ("POST", "/stream-ask", {}),
+        ("GET", "/v1/models", {"Authorization": "Bearer guessed"}),
+        ("GET", "/nowhere", good),
+        ("PUT", "/stream-ask", good),
+    ):
+        async with relay.client.request(method, path, headers=headers) as response:
+            assert response.status in (401, 404, 405)
+    async with relay.client.post(
+        "/v1/chat/completions",
+        headers=good,
+        json={"messages": [{"role": "user", "content": "!abort=429"}]},
+    ) as response:
+        assert response.status == 429
+    async with relay.client.get("/metrics", headers=good) as response:
+        told = re.findall(
+            r'^relay_refusals_total\{code="(\w+)"\} (\S+)$', await response.text(), re.MULTILINE
+        )
+    assert dict(told) == {"unauthorized": "2.0", "not_found": "1.0", "method_not_allowed": "1.0"}
