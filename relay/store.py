@@ -192,9 +192,8 @@ class Store:
             timeout=_TIMEOUT,
             socket_timeout=_TIMEOUT,
             socket_connect_timeout=_TIMEOUT,
-            retry=Retry(
-                NoBackoff(), 1
-            ),  # a connection may have died unused; every script can be run twice
+            # A connection may have died unused; every script can be run twice.
+            retry=Retry(NoBackoff(), 1),
         )
         self._redis = Redis(connection_pool=self._pool)
         self._read_for = round(patience * 1000)
