@@ -66,6 +66,7 @@ class Mirror:
         copied = await self._store.append(
             self._id, self._after, last, data, first=span.first, ended=ended
         )
+        self.finished.clear()  # the store may have lost what it had
         if copied.last < 0:
             self._after = 0
             if await self._announce() != self._id:  # its key stands for another stream by now
@@ -90,7 +91,7 @@ class Mirror:
 
     async def _next(self) -> tuple[int, bytes]:
         """Return what follows in the window, and nothing if nothing comes for a while."""
-        if self.finished.is_set() and self._after:
+        if self.finished.is_set():
             await asyncio.sleep(BEAT)
             return self._after, b""
         try:

@@ -235,6 +235,30 @@ async def test_redis_dies_amid_an_answer_and_forgets_all(
     assert len(standin.asks) == 1
 
 
+@pytest.mark.parametrize("snapshot", [True, False], ids=["old", "empty"])
+async def test_an_answer_that_has_ended_is_written_anew(
+    start: StartRelay, redis: RedisServer, snapshot: bool
+) -> None:
+    """All of it, when Redis comes back with nothing of it, or with the beginning."""
+    home, other = await start(), await start()
+    async with home.asking("!tokens=3000 !slow=0.0001", resumable=True) as listening:
+        heard = [await listening.next()]
+        async with other.following(listening.stream_id) as following:
+            await following.next()
+        if snapshot:
+            await redis.ask("SAVE")
+        heard += await listening.rest()
+    assert await other.follow(listening.stream_id) == heard
+    await redis.kill()
+    await up(home, is_up=False)
+    await up(other, is_up=False)
+    await redis.start()
+    async with asyncio.timeout(2 * PROMPTLY):
+        while (await other.answers("GET", f"/streams/{listening.stream_id}?after=3001"))[0] != 204:
+            await asyncio.sleep(0.05)
+        assert await other.follow(listening.stream_id) == heard
+
+
 async def test_a_redis_that_hangs_holds_up_no_plain_stream(
     start: StartRelay, redis: RedisServer
 ) -> None:
