@@ -46,6 +46,8 @@ class Mirror:
         self._after = 0  # the last event that is in the store
         self._followed_until = 0.0
         self._given_up = False
+        self.heard_at = asyncio.get_running_loop().time()
+        """When the store last answered, on the event loop's clock."""
         self.finished = asyncio.Event()
         """Set once the whole stream is in the store, or never will be."""
 
@@ -66,6 +68,7 @@ class Mirror:
         copied = await self._store.append(
             self._id, self._after, last, data, first=span.first, ended=ended
         )
+        self.heard_at = asyncio.get_running_loop().time()
         self.finished.clear()  # the store may have lost what it had
         if copied.last < 0:
             self._after = 0

@@ -142,12 +142,15 @@ class SharedStreams(ResumableStreams):
 
     async def _forget_if_unread(self, held: ResumableStream) -> None:
         """Nobody has read it here for long; but somebody may elsewhere, while it runs."""
-        seconds = 0.0
+        seconds: float | None = None
         with suppress(RelayError):
             seconds = await self._store.read_for(held.id)
         if held.readers or held.id not in self._by_id:
             return
-        if seconds and held in self._running:
+        if seconds is None:  # who read it elsewhere when Redis was last there may still come back
+            heard_at = self._mirrors[held][0].heard_at
+            seconds = heard_at + self._holding.patience - asyncio.get_running_loop().time()
+        if seconds > 0 and held in self._running:
             held.wait_for_readers(seconds)
         else:
             self._forget(held)

@@ -286,6 +286,8 @@ class Store:
     async def read_for(self, id_: str) -> float:
         """Return for how many seconds it will still count as read by other processes."""
         milliseconds: int = await self._run(self._redis.pttl, f"relay:read:{id_}")
+        if milliseconds < 0:
+            self._refuse_unless_settled()
         return max(0, milliseconds) / 1000
 
     async def owner(self, id_: str) -> str | None:
@@ -300,6 +302,7 @@ class Store:
         """Return the stream that an Idempotency-Key stands for, and the digest of what was asked."""
         id_ = await self._run(self._redis.get, _asked(owner, key))
         if id_ is None:
+            self._refuse_unless_settled()
             return None
         asked = await self._run(self._redis.hget, f"relay:stream:{id_.decode()}", "asked")
         return None if asked is None else (id_.decode(), bytes.fromhex(asked.decode()))

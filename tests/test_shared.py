@@ -235,6 +235,24 @@ async def test_redis_dies_amid_an_answer_and_forgets_all(
     assert len(standin.asks) == 1
 
 
+async def test_an_answer_that_is_read_elsewhere_goes_on_when_redis_is_away_for_a_while(
+    start: StartRelay, redis: RedisServer
+) -> None:
+    """Though its home sees nobody then, and finds no mark of a reader right after."""
+    window = 4.0
+    home, other = await start(relay_resume_window=window), await start(relay_resume_window=window)
+    async with home.asking("!tokens=200 !slow=0.05", resumable=True) as listening:
+        await listening.next()
+    async with other.following(listening.stream_id, 0) as following:
+        heard = [await following.next()]
+        await asyncio.sleep(window / 2)
+        await redis.kill()
+        await asyncio.sleep(window / 2 + 0.5)  # until its home has looked for readers
+        await redis.start()
+        heard += await following.rest()
+    assert ids(heard) == list(range(1, 202))
+
+
 @pytest.mark.parametrize("snapshot", [True, False], ids=["old", "empty"])
 async def test_an_answer_that_has_ended_is_written_anew(
     start: StartRelay, redis: RedisServer, snapshot: bool

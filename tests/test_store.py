@@ -205,6 +205,26 @@ async def test_a_full_redis_refuses_and_is_not_away(
     assert (await write(store, 0, b"a")).last == 1
 
 
+async def test_nothing_is_known_to_be_gone_when_redis_has_only_just_come_back(
+    make: MakeStore, redis: RedisServer
+) -> None:
+    store = await make()
+    assert await store.owner(ID) is await store.asked(None, "key") is None
+    assert await store.read_for(ID) == 0
+    await redis.kill()
+    while store.up:
+        await asyncio.sleep(0.01)
+    await redis.start()
+    while not store.up:
+        await asyncio.sleep(0.01)
+    with pytest.raises(RelayError, match="only just come back"):
+        await store.owner(ID)
+    with pytest.raises(RelayError, match="only just come back"):
+        await store.asked(None, "key")
+    with pytest.raises(RelayError, match="only just come back"):
+        await store.read_for(ID)
+
+
 async def test_no_word_of_the_address_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """It may hold a password."""
     store = Store("redis://:a-password@127.0.0.1:1/0", patience=60)
