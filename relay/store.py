@@ -104,7 +104,8 @@ live(held[4], ARGV[2])
 return {{here, ended, held[3] and 1 or 0, heard}}
 """
 
-# Keys: stream, events, followers, read. Arguments: follower, after, milliseconds to live and to be read.
+# Keys: stream, events, followers, read. Arguments: follower, first event, milliseconds to live and to be
+# read.
 _FOLLOW: Final = f"""{_SHARED}
 local held = redis.call('HMGET', KEYS[1], 'first', 'last', 'end', 'beat', 'key')
 if not held[1] then return false end
@@ -112,16 +113,18 @@ redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('SET', KEYS[4], 1, 'PX', ARGV[4])
 live(held[5], ARGV[3])
 return {{held[1], held[2], held[3] or '', held[4] or '0',
-    redis.call('XRANGE', KEYS[2], ARGV[2] + 1, '+', 'COUNT', {_ENTRIES})}}
+    redis.call('XRANGE', KEYS[2], ARGV[2], '+', 'COUNT', {_ENTRIES})}}
 """
 
-# Keys: stream, events, followers. Arguments: id, beat and last as seen, last event of the end, the end.
+# Keys: stream, events, followers. Arguments: id, milliseconds to live, beat and last as seen, last event
+# of the end, the end.
 _LOSE: Final = f"""{_SHARED}
-local held = redis.call('HMGET', KEYS[1], 'beat', 'last', 'end')
-if (held[1] or '0') ~= ARGV[2] or held[2] ~= ARGV[3] or held[3] then return end
-add(ARGV[4], 2, ARGV[5])
+local held = redis.call('HMGET', KEYS[1], 'beat', 'last', 'end', 'key')
+if (held[1] or '0') ~= ARGV[3] or held[2] ~= ARGV[4] or held[3] then return end
+add(ARGV[5], 2, ARGV[6])
 redis.call('HSET', KEYS[1], 'end', 'lost')
 tell(ARGV[1])
+live(held[4], ARGV[2])
 """
 
 # Keys: stream. Arguments: id.
@@ -264,7 +267,7 @@ class Store:
 
         It counts as read now, and this process is told of what is written next.
         """
-        told = [self._me, after, self._live_for, self._read_for]
+        told = [self._me, after + 1, self._live_for, self._read_for]
         held = await self._run(self._follow, _keys(id_), told)
         if held is None:
             return None
@@ -273,7 +276,8 @@ class Store:
 
     async def lose(self, id_: str, seen: Seen, last: int, end: bytes) -> None:
         """End a stream whose home is gone, with two events, unless it was not what was seen."""
-        await self._run(self._lose, _keys(id_)[:3], [id_, seen.beat, seen.last, last, end])
+        told = [id_, self._live_for, seen.beat, seen.last, last, end]
+        await self._run(self._lose, _keys(id_)[:3], told)
 
     async def stop(self, id_: str) -> None:
         """Tell the home of a stream to end it."""

@@ -164,6 +164,23 @@ async def test_one_that_runs_is_forgotten_at_once(make: MakeStore, redis: RedisS
     assert await redis.keys() <= {f"relay:read:{ID}"}
 
 
+@pytest.mark.parametrize("after", [2, 10**18 - 1])
+async def test_nothing_follows_an_event_that_never_was(make: MakeStore, after: int) -> None:
+    store = await announced(await make())
+    await write(store, 0, b"a")
+    assert (await seen(store, after)).entries == []
+
+
+async def test_a_stream_that_is_lost_before_its_first_event_does_not_live_for_ever(
+    make: MakeStore, redis: RedisServer
+) -> None:
+    store = await announced(await make())
+    await store.lose(ID, await seen(store), 2, b"end")
+    assert f"relay:events:{ID}" in await redis.keys()
+    for key in await redis.keys():
+        assert 0 < int(await redis.ask("PTTL", key)) <= 66_000, key
+
+
 async def test_nothing_lives_for_ever(make: MakeStore, redis: RedisServer) -> None:
     home, other = await make(), await make()
     await home.announce(ID, b"\x01", "key", b"\x02")
