@@ -21,6 +21,9 @@ _OUTAGE: Final = 30.0
 _STOP: Final = 2 * LEASE
 # Seconds by which all is in the store that its home had sent before, or the home is known to be gone.
 _REACH: Final = LEASE + 2 * _LOOK
+# Ids left out before the end of a stream whose home is gone: its readers there may have heard events
+# that are not in the store, each up to another one, and for all of them the end is still to come.
+_LEAP: Final = 10_000
 # The words with which a stream ends whose home is gone.
 LOST: Final = "The relay that ran this answer is gone, and the answer with it; ask again."
 
@@ -149,7 +152,7 @@ class _Watch:
             if silent:
                 raise EventsGone
         elif silent and not seen.end:
-            last = max(seen.last, self._after) + 2
+            last = max(seen.last, self._after) + _LEAP
             await self._store.lose(self._id, seen, last, _end(last))
             self._at_once = True
             return None

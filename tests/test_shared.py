@@ -8,6 +8,7 @@ import pytest
 
 from relay.handlers import RESUMABLE, STORE, STREAMS
 from relay.standin import StandIn
+from relay.store import Store
 from tests.conftest import StartRelay
 from tests.redis_server import RedisServer
 from tests.running import Heard, Relay
@@ -172,6 +173,19 @@ async def test_the_answers_of_a_relay_that_stops_end_for_all(start: StartRelay) 
             heard = await following.rest()
             assert heard.error["code"] == "shutting_down"
             assert heard.end["reason"] == "shutdown"
+
+
+async def test_all_who_come_from_a_dead_home_hear_the_end(start: StartRelay, redis: RedisServer) -> None:
+    """Whatever they have heard there that is not in Redis, and whoever comes first."""
+    other = await start()
+    home = Store(redis.url, patience=60)
+    await home.announce("dead", None, None, b"")
+    await home.append("dead", 0, 1, b"id: 1\ndata: {}\n\n", first=1, ended=False)
+    await home.close()
+    for after in (4, 6, 9, 5, 1):
+        heard = await other.follow("dead", after)
+        assert heard.error["code"] == "upstream_truncated"
+        assert ids(heard)[0] > after
 
 
 # Without Redis
