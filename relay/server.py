@@ -5,7 +5,8 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from aiohttp import web
@@ -32,7 +33,7 @@ async def serve(
     grace: float,
     ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then drain for at most `grace` seconds.
+    """Serve until SIGINT, SIGTERM or SIGHUP, then drain for at most `grace` seconds.
 
     Calls `ready` with the relay's URL once it can be asked. A second signal ends the process at once,
     with status 1. Raises CannotListen.
@@ -85,9 +86,17 @@ def _stop_signal() -> asyncio.Event:
         stop.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _stop_signals():
         try:
             loop.add_signal_handler(number, on_signal)
         except NotImplementedError:  # Windows: Ctrl-C is a KeyboardInterrupt there
             break
     return stop
+
+
+def _stop_signals() -> Iterator[signal.Signals]:
+    yield signal.SIGINT
+    yield signal.SIGTERM
+    # A terminal that closes, or a reload of what has only one process: its streams are told all the same.
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # by nohup
+        yield signal.SIGHUP

@@ -359,7 +359,7 @@ def port_of(server: asyncio.Server) -> int:
 
 # Stopping
 
-SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
 @SIGNALS
@@ -369,6 +369,19 @@ async def test_idle_relay_stops_at_once(relay: Start, number: signal.Signals) ->
     program.signal(number)
     assert await program.ended() == 0
     assert "Traceback" not in program.err
+
+
+async def test_nohup_is_heeded(relay: Start) -> None:
+    """Who starts it so wants it to outlive the terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which a new program inherits
+    try:
+        program = await relay()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    program.signal(signal.SIGHUP)
+    async with asking(program, "!tokens=3") as listening:
+        assert (await listening.rest()).end["reason"] == "complete"
+    assert await program.stop() == 0
 
 
 async def test_idle_connection_does_not_hold_it(relay: Start) -> None:
