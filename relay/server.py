@@ -97,6 +97,6 @@ def _stop_signal() -> asyncio.Event:
 def _stop_signals() -> Iterator[signal.Signals]:
     yield signal.SIGINT
     yield signal.SIGTERM
-    # A terminal that closes, or a reload of what has only one process: its streams are told all the same.
+    # A terminal that closes, or a reload of what has only one process: its streams are told, too.
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # by nohup
         yield signal.SIGHUP
