@@ -341,7 +341,7 @@ class Store:
                     while True:
                         _heed_cancellation()
                         if (message := await pubsub.get_message(timeout=1.0)) is not None:
-                            self._hear(message["data"].decode())
+                            self._hear(message["data"].decode(errors="replace"))
                         else:
                             await self._ping()
                         self._note_back()
@@ -356,7 +356,8 @@ class Store:
 
     def _note(self, error: Exception) -> None:
         """Tell the log, and of what comes again and again once in a while."""
-        fields = {"error": type(error).__name__}  # its words may hold what was sent
+        cause = error.__cause__ or error  # a wrong password comes as a lost connection
+        fields = {"error": type(cause).__name__}  # its words may hold what was sent
         now = asyncio.get_running_loop().time()
         if isinstance(error, ResponseError):
             if now >= self._quiet_until:

@@ -243,6 +243,29 @@ async def test_nothing_is_known_to_be_gone_when_redis_has_only_just_come_back(
         await store.read_for(ID)
 
 
+async def test_a_wrong_password_is_told_as_such(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await redis.ask("CONFIG", "SET", "requirepass", "right")
+    store = Store(redis.url.replace("unix://", "unix://:wrong@"), patience=60)
+    with pytest.raises(RelayError):
+        await store.probe()
+    await store.close()
+    told = [(record.getMessage(), vars(record)["fields"]) for record in caplog.records]
+    assert told == [("Redis cannot be reached", {"error": "AuthenticationError"})]
+
+
+async def test_what_is_no_message_of_ours_is_not_heard(make: MakeStore, redis: RedisServer) -> None:
+    home, other = await announced(await make()), await make()
+    for channel in (await redis.ask("PUBSUB", "CHANNELS")).split():
+        await redis.ask("EVAL", f"redis.call('PUBLISH', '{channel}', string.char(255))", "0")
+    stopped = asyncio.Event()
+    with home.listening(f"stop {ID}", stopped.set):
+        await other.stop(ID)
+        async with asyncio.timeout(5):
+            await stopped.wait()
+
+
 async def test_no_word_of_the_address_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """It may hold a password."""
     store = Store("redis://:a-password@127.0.0.1:1/0", patience=60)
