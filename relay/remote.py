@@ -9,7 +9,7 @@ from relay import sse
 from relay.errors import Code, RelayError
 from relay.events import NAMES, Error, Event, FinalEnd, to_json
 from relay.resumable import Followed, unknown
-from relay.store import LEASE, Seen, Store
+from relay.store import LEASE, Seen, Store, unavailable
 from relay.streams import Streams
 from relay.window import EventsGone, Span
 
@@ -89,11 +89,17 @@ class RemoteWindow:
                         return
 
     async def wait_for_end(self) -> None:
-        """Return once the stream has ended, or is not in the store any more."""
-        with self._watch(0) as watch, suppress(TimeoutError, EventsGone):
-            async with asyncio.timeout(_STOP):
-                while (seen := await watch.look()) is not None and not seen.end:
-                    pass
+        """Return once the stream has ended, or is not in the store any more.
+
+        Raises RelayError (resume_unavailable) if that does not come: what tells its home went astray.
+        """
+        with self._watch(0) as watch, suppress(EventsGone):
+            try:
+                async with asyncio.timeout(_STOP):
+                    while (seen := await watch.look()) is None or not seen.end:
+                        pass
+            except TimeoutError:
+                raise unavailable() from None
 
     @contextmanager
     def _watch(self, after: int) -> Iterator["_Watch"]:

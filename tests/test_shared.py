@@ -113,6 +113,19 @@ async def test_a_stop_elsewhere_reaches_anythingllm(start: StartRelay, standin: 
     assert await other.answers("DELETE", path) == (204, "")
 
 
+async def test_a_stop_that_its_home_does_not_hear_is_not_told_as_done(
+    start: StartRelay, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.remote._STOP", 1.0)
+    other = await start()
+    home = Store(redis.url, patience=60)
+    await home.announce("deaf", None, None, b"")
+    assert await other.answers("DELETE", "/streams/deaf") == (503, "resume_unavailable")
+    assert (await home.append("deaf", 0, 1, b"data: {}\n\n", first=1, ended=True)).stop
+    assert await other.answers("DELETE", "/streams/deaf") == (204, "")
+    await home.close()
+
+
 async def test_a_reader_elsewhere_keeps_the_answer_going(start: StartRelay, standin: StandIn) -> None:
     """And when the last one has left, it is stopped."""
     home, other = await start(relay_resume_window=0.4), await start(relay_resume_window=0.4)
