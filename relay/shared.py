@@ -44,7 +44,7 @@ class SharedStreams(ResumableStreams):
         self._store = store
         self._mirrors: dict[ResumableStream, tuple[Mirror, asyncio.Task[None]]] = {}
         self._remote: WeakValueDictionary[str, RemoteStream] = WeakValueDictionary()
-        self._errands: set[asyncio.Task[None]] = set()
+        self._errands: set[asyncio.Task[Any]] = set()
         self._closing = False
 
     async def find(self, id_: str, owner: bytes | None) -> Followed:
@@ -87,6 +87,15 @@ class SharedStreams(ResumableStreams):
         Raises RelayError: too_many_streams, shutting_down, resume_unavailable, idempotency_conflict.
         """
         held, stream = self._admit(make, owner, asked)
+        opening: asyncio.Task[Followed] = self._send(self._open(held, stream, ended))
+        return await asyncio.shield(
+            opening
+        )  # its client may leave, but others may have found it by then
+
+    async def _open(
+        self, held: ResumableStream, stream: RelayStream, ended: Callable[[RelayStream], None]
+    ) -> Followed:
+        owner, asked = held.owner, held.asked
         announce = partial(
             self._store.announce,
             held.id,
@@ -133,9 +142,9 @@ class SharedStreams(ResumableStreams):
                     for mirror in ended:
                         await mirror.finished.wait()
         self._closing = True
+        await self._run_errands()  # which may still begin an answer
         await super().close()
-        if self._errands:
-            await asyncio.wait(self._errands)
+        await self._run_errands()
 
     def _leave(self, held: ResumableStream) -> None:
         self._send(self._forget_if_unread(held))
@@ -171,19 +180,20 @@ class SharedStreams(ResumableStreams):
         self._streams.release(stream)
         self._budget.change(-COST)
 
-    def _send(self, errand: Coroutine[Any, Any, None]) -> None:
+    def _send(self, errand: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Have something done in the background, if Redis is there."""
-
-        async def run() -> None:
-            with suppress(RelayError):
-                await errand
-
-        task = asyncio.create_task(run())
+        task = asyncio.create_task(errand)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
         task.add_done_callback(_tell_fault)
+        return task
+
+    async def _run_errands(self) -> None:
+        if self._errands:
+            await asyncio.wait(self._errands)
 
 
-def _tell_fault(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (fault := task.exception()) is not None:
+def _tell_fault(task: asyncio.Task[Any]) -> None:
+    fault = None if task.cancelled() else task.exception()
+    if fault is not None and not isinstance(fault, RelayError):
         log.error("a resumable stream could not be shared", exc_info=fault)

@@ -82,6 +82,25 @@ async def test_a_question_asked_everywhere_at_once_is_asked_once(
         assert (await relay.refused({"question": "another"}, headers=key))[0] == 409
 
 
+async def test_a_question_that_is_sent_again_elsewhere_is_asked_once_whenever_its_client_left(
+    start: StartRelay, standin: StandIn
+) -> None:
+    """Be it between the moment that others can find it and the one that it is asked."""
+    home, other = await start(), await start()
+    for turns in range(100):
+        headers = {"Idempotency-Key": f"key-{turns}"}
+        leaving = asyncio.create_task(
+            home.client.post("/stream-ask", json={"question": "!echo hi"}, headers=headers)
+        )
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        async with other.asking("!echo hi", headers=headers) as listening:
+            assert (await listening.rest()).text == "hi"
+        await asyncio.wait([leaving])
+        assert len(standin.asks) == turns + 1
+
+
 async def test_a_stream_belongs_to_its_key_everywhere(start: StartRelay) -> None:
     keys = {"relay_api_keys": ("first-key", "second-key")}
     home, other = await start(**keys), await start(**keys)
