@@ -48,7 +48,7 @@ def ids(heard: list[Any]) -> list[int]:
     return [int(told.id) for told in heard]
 
 
-async def test_events_come_elsewhere_as_they_come_at_home(start: StartRelay, standin: StandIn) -> None:
+async def test_events_come_elsewhere_as_they_come_at_home(start: StartRelay, redis: RedisServer) -> None:
     """A reader of another relay has each event before the next one is written, and no answer waits."""
     home, other = await start(), await start()
     async with home.asking("!endless !slow=0.02", resumable=True) as listening:
@@ -61,6 +61,7 @@ async def test_events_come_elsewhere_as_they_come_at_home(start: StartRelay, sta
             async with asyncio.timeout(PROMPTLY):
                 while await listening.until("chunk") != told:
                     pass
+        assert int(await redis.ask("XLEN", f"relay:events:{listening.stream_id}")) > 25
 
 
 async def test_a_question_asked_everywhere_at_once_is_asked_once(
@@ -130,6 +131,17 @@ async def test_a_stop_elsewhere_reaches_anythingllm(start: StartRelay, standin: 
     async with asyncio.timeout(PROMPTLY):
         await ask.ended.wait()
     assert await other.answers("DELETE", path) == (204, "")
+
+
+async def test_a_stop_whose_message_is_lost_is_read(
+    start: StartRelay, redis: RedisServer, standin: StandIn
+) -> None:
+    home = await start()
+    async with home.asking("!endless !slow=0.05", resumable=True) as listening:
+        await listening.next()
+        await redis.ask("HSET", f"relay:stream:{listening.stream_id}", "stop", "1")
+        async with asyncio.timeout(PROMPTLY):
+            assert (await listening.rest()).end["reason"] == "cancelled"
 
 
 async def test_a_stop_that_its_home_does_not_hear_is_not_told_as_done(
