@@ -36,7 +36,7 @@ _TIMEOUT: Final = 2.0
 _RETRY: Final = 0.5
 # Seconds between two complaints about what Redis refuses.
 _QUIET: Final = 60.0
-# Connections of one process; whoever finds all of them busy waits for as long as for an answer.
+# Connections of one process; whoever finds all of them busy waits its turn, as long as for an answer.
 _CONNECTIONS: Final = 16
 # Entries that are read at a time, of 64 KiB and one event at most, mostly far less.
 _ENTRIES: Final = 8
@@ -199,6 +199,8 @@ class Store:
             retry=Retry(NoBackoff(), 1),
         )
         self._redis = Redis(connection_pool=self._pool)
+        # In the pool's own queue whoever comes may pass those who wait. Two are for hearing and its ping.
+        self._turns = asyncio.Semaphore(_CONNECTIONS - 2)
         self._read_for = round(patience * 1000)
         self._live_for = round((patience + LEASE) * 1000)
         self._me = secrets.token_urlsafe(12)
@@ -324,11 +326,18 @@ class Store:
 
     async def _run(self, command: Callable[..., Any], *arguments: Any) -> Any:
         try:
+            async with asyncio.timeout(_TIMEOUT):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise unavailable() from None
+        try:
             answer = await command(*arguments)
         except (RedisError, OSError) as error:
             _heed_cancellation()
             self._note(error)
             raise unavailable() from None
+        finally:
+            self._turns.release()
         _heed_cancellation()
         return answer
 

@@ -207,6 +207,20 @@ async def test_a_cancellation_is_never_lost(make: MakeStore) -> None:
         raise AssertionError("it never came to its end")
 
 
+async def test_all_have_their_turn(make: MakeStore) -> None:
+    """Many that ask again and again keep nobody from asking."""
+    store = await make()
+    turns = [0] * 40
+
+    async def ask(number: int) -> None:
+        while sum(turns) < 1000:
+            await store.owner(ID)
+            turns[number] += 1
+
+    await asyncio.gather(*map(ask, range(len(turns))))
+    assert min(turns) > 20
+
+
 async def test_a_full_redis_refuses_and_is_not_away(
     make: MakeStore, redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
