@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import aiohttp
 import pytest
 
 from relay.handlers import RESUMABLE, STORE, STREAMS
@@ -13,6 +15,7 @@ from tests.conftest import StartRelay
 from tests.redis_server import RedisServer
 from tests.running import Heard, Relay
 
+EVENT: Final = b"data: {}\n\n"
 # A guard against hanging, not a measure.
 PROMPTLY: Final = 5.0
 
@@ -232,7 +235,64 @@ async def test_all_who_come_from_a_dead_home_hear_the_end(start: StartRelay, red
         assert ids(heard)[0] > after
 
 
+@pytest.fixture
+async def home(redis: RedisServer) -> AsyncIterator[Store]:
+    """Another process, as Redis sees it, that runs an answer named `there`."""
+    store = Store(redis.url, patience=60)
+    await store.announce("there", None, None, b"")
+    await store.append("there", 0, 1, EVENT, first=1, ended=False)
+    yield store
+    await store.close()
+
+
+async def test_a_reader_waits_for_what_redis_has_lost(
+    start: StartRelay, redis: RedisServer, home: Store
+) -> None:
+    other = await start()
+    async with other.following("there") as following:
+        assert await following.next()
+        await redis.ask("FLUSHALL")
+        await asyncio.sleep(2.5)  # until it has looked, and found nothing
+        await home.announce("there", None, None, b"")
+        await home.append("there", 0, 2, EVENT * 2, first=1, ended=True)
+        assert len(await following.rest()) == 1
+
+
+async def test_a_reader_of_what_is_gone_is_let_go(
+    start: StartRelay, redis: RedisServer, home: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.remote.LEASE", 0.5)
+    other = await start()
+    async with other.following("there") as following:
+        assert await following.next()
+        await redis.ask("FLUSHALL")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with asyncio.timeout(PROMPTLY):
+                await following.rest()
+    assert await other.counted('relay_clients_dropped_total{reason="behind"}') == 1
+
+
 # Without Redis
+
+
+async def test_an_outage_of_redis_is_not_taken_for_one_of_the_home(
+    start: StartRelay, redis: RedisServer, home: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.store._TIMEOUT", 0.2)
+    monkeypatch.setattr("relay.remote.LEASE", 3.0)
+    other = await start()
+    async with other.following("there") as following:
+        assert await following.next()
+        redis.signal(signal.SIGSTOP)
+        try:
+            await up(other, is_up=False)
+            await asyncio.sleep(3.0)
+        finally:
+            redis.signal(signal.SIGCONT)
+        await up(other)
+        await asyncio.sleep(1.2)  # until it has looked
+        assert not (await home.append("there", 1, 2, EVENT, first=1, ended=True)).lost
+        assert len(await following.rest()) == 1
 
 
 async def test_without_redis_only_resumable_streams_are_refused(
