@@ -199,7 +199,7 @@ class Store:
             retry=Retry(NoBackoff(), 1),
         )
         self._redis = Redis(connection_pool=self._pool)
-        # In the pool's own queue whoever comes may pass those who wait. Two are for hearing and its ping.
+        # In the pool's queue whoever comes may pass those who wait. Two are for hearing, and for a ping.
         self._turns = asyncio.Semaphore(_CONNECTIONS - 2)
         self._read_for = round(patience * 1000)
         self._live_for = round((patience + LEASE) * 1000)
