@@ -321,6 +321,19 @@ async def test_without_redis_only_resumable_streams_are_refused(
         assert (await listening.rest()).text == "hi"
 
 
+async def test_a_reader_elsewhere_is_let_go_when_redis_is_away_for_long(
+    start: StartRelay, redis: RedisServer, home: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an end of the answer, so it comes back."""
+    monkeypatch.setattr("relay.remote._OUTAGE", 1.0)
+    other = await start()
+    async with other.following("there") as following:
+        assert await following.next()
+        await redis.kill()
+        async with asyncio.timeout(PROMPTLY):
+            assert await following.rest() == []
+
+
 @pytest.mark.parametrize("stays", [True, False], ids=["stays", "leaves"])
 async def test_redis_dies_amid_an_answer_and_forgets_all(
     start: StartRelay, redis: RedisServer, standin: StandIn, stays: bool
