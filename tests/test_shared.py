@@ -211,6 +211,15 @@ async def test_a_reader_of_a_relay_that_stops_goes_on_elsewhere(start: StartRela
     assert ids(heard) == list(range(1, 42))
 
 
+async def test_what_has_ended_is_in_redis_before_a_relay_stops(start: StartRelay) -> None:
+    home, other = await start(), await start()
+    async with home.asking("!burst=3000", resumable=True) as listening:
+        heard = await listening.rest()
+    await home.app[RESUMABLE].close()
+    async with asyncio.timeout(PROMPTLY):
+        assert await other.follow(listening.stream_id) == heard
+
+
 async def test_the_answers_of_a_relay_that_stops_end_for_all(start: StartRelay) -> None:
     home, other = await start(), await start()
     async with home.asking("!endless !slow=0.05", resumable=True) as listening:
