@@ -36,12 +36,19 @@ HOSTILE: Final = (
     "<style>*{display:none}</style>\n"
     "```html\n<script>alert(6)</script></code></pre><img src=x onerror=alert(7)>\n```\n"
     "`<b onclick=alert(8)>` </div></article><iframe src='javascript:alert(9)'></iframe>\n"
+    "## <img src=x onerror=alert(10)>\n**<img src=x onerror=alert(11)>** **`<b onclick=alert(12)>`**\n**"
 )
 CODE: Final = (
     "Before\n\n```python\nfor n in range(3):\n\tprint(`n`)\n```\nbetween `x = 1` and\n1. a list\n"
 )
 LISTED: Final = (
     "   ```sh\n   make demo\n     # indented\n   ```\nafter\n````\n```\nnot the end\n````\nlast ```"
+)
+
+MARKED: Final = (
+    "# The `first` **of** all\nwords **that *are* so**, **with `a**b` in them**, 用Python**编写**代码\n"
+    "### Third\n**kwargs, x**2 + y**2, 2 ** 3 ** 4, f(**a, **b), ***, __init__, **a\nb**, **`**\n"
+    "#tag\n#\n```\n# no heading **nor strong**\n```\n## **Last**\n**not the end"
 )
 
 
@@ -225,6 +232,41 @@ async def test_code_is_shown_as_code_and_can_be_copied(relay: Relay, open_page: 
     await user.page.locator(".code button").nth(1).click()
     await expect(user.page.locator(".code button").nth(1)).to_have_attribute("aria-label", "Copied")
     assert await user.script("() => navigator.clipboard.readText()") == "make demo\n  # indented\n"
+
+
+async def test_headings_and_strong_words_are_shown_as_such(relay: Relay, open_page: OpenPage) -> None:
+    """Their marks are there, but neither seen nor read aloud; the copy is exact."""
+    user = await open_page(relay.url, permissions=["clipboard-read", "clipboard-write"])
+    await user.ask(f"!echo {MARKED}")
+    assert await user.ended() == MARKED
+    await user.press("Copy answer")
+    await expect(user.page.locator("#teller")).to_have_text("Copied")
+    assert await user.script("() => navigator.clipboard.readText()") == MARKED
+    answer = user.turn.locator(".answer")
+    assert await answer.locator("strong").all_text_contents() == [
+        *("**of**", "**that *are* so**", "**with `a**b` in them**", "**编写**", "**Last**")
+    ]
+    assert await answer.locator("strong code").all_text_contents() == ["`a**b`"]
+    headings = [(1, "The first of all"), (3, "Third"), (2, "Last")]
+    assert await answer.get_by_role("heading").count() == len(headings)
+    for level, name in headings:
+        heading = answer.get_by_role("heading", level=level, name=name, exact=True)
+        assert (await heading.all_text_contents())[0].count("\n") == 1
+    hidden = "strong > .hidden, [role=heading] > .hidden"
+    widths = await answer.locator(hidden).evaluate_all("all => all.map((e) => e.offsetWidth)")
+    assert widths == [1] * 13
+    await look(user, "marked")
+
+
+async def test_a_heading_is_one_before_its_line_ends(relay: Relay, open_page: OpenPage) -> None:
+    """The answer pauses within it; what may still become strong is text meanwhile, and stays text."""
+    user = await open_page(relay.url)
+    await user.ask("!pause=3600 !echo # **Strong**")
+    heading = user.turn.get_by_role("heading", level=1, name="**Strong*", exact=True)
+    await expect(heading.locator(".held")).to_have_text("**Strong*")
+    await user.press("Stop")
+    assert await user.ended() == "# **Strong*"
+    assert await heading.all_text_contents() == ["# **Strong*"]
 
 
 async def test_code_is_code_before_its_fence_ends(relay: Relay, open_page: OpenPage) -> None:
@@ -758,11 +800,30 @@ async def test_the_pages_decoder_agrees_with_chromium(relay: Relay, open_page: O
     assert wrong == []
 
 
-async def test_where_code_begins_does_not_depend_on_the_cuts(relay: Relay, open_page: OpenPage) -> None:
-    """Cut anywhere, a text has the same pieces, which joined are the text."""
+async def test_what_is_marked_does_not_depend_on_the_cuts(relay: Relay, open_page: OpenPage) -> None:
+    """Cut anywhere, a text has the same pieces, which joined are the text, and little is held back."""
     chance = random.Random(17)
     parts = ["`", "``", "```", "````", "\n", "\n```\n", " ", "    ", "py", "a b", "\r\n", "x" * 250]
+    marks = [
+        "*",
+        "**",
+        "**a",
+        "b**",
+        " **",
+        "** ",
+        "***",
+        "\n# ",
+        "\n##",
+        "#",
+        "\t",
+        "`x`",
+        "重",
+        ".",
+        "x" * 190,
+    ]
     texts = ["".join(chance.choices(parts, k=chance.randrange(30))) for _ in range(500)]
+    texts += ["".join(chance.choices(parts + marks, k=chance.randrange(30))) for _ in range(2000)]
+    texts += ["`" * 450 + "a`", "*" * 405 + "a**", "**" + "x" * 196 + "**", "**" + "x" * 197 + "**"]
     user = await open_page(relay.url)
     wrong = await user.script(
         """async (texts) => {
@@ -774,18 +835,20 @@ async def test_where_code_begins_does_not_depend_on_the_cuts(relay: Relay, open_
                     pieces.push(...markup.feed(text.slice(at, at + size)));
                     const seen = pieces.map((piece) => piece.text).join("") + markup.held;
                     if (seen !== text.slice(0, at + size)) return "not the text";
+                    if (markup.held.length > 200) return `held ${size}`;
                 }
                 pieces.push(...markup.close());
                 const joined = [];
                 for (const { kind, text } of pieces) {
-                    if (joined.at(-1)?.kind === kind && kind !== "inline") joined.at(-1).text += text;
+                    const grows = kind === "text" || kind === "code";
+                    if (grows && joined.at(-1)?.kind === kind) joined.at(-1).text += text;
                     else joined.push({ kind, text });
                 }
                 return JSON.stringify(joined);
             };
             return texts.filter((text) => {
                 const whole = cut(text, text.length || 1);
-                return [1, 2, 3, 7].some((size) => cut(text, size) !== whole);
+                return [1, 2, 3, 7, 199].some((size) => cut(text, size) !== whole);
             });
         }""",
         texts,

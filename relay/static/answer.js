@@ -82,6 +82,26 @@ class Blocks {
     return line && found ? Math.min(line, found) : line || found;
   }
 
+  /** @param {HTMLElement} made a part of the text */
+  put(made) {
+    this.open().append(made);
+    this.#size += made.textContent.length;
+  }
+
+  /**
+   * Begin a heading: a block that ends with its line.
+   * @param {string} marks
+   * @param {number} level
+   */
+  head(marks, level) {
+    this.close();
+    const block = this.open();
+    block.setAttribute("role", "heading");
+    block.ariaLevel = String(level);
+    block.append(fence(marks));
+    this.#size = BLOCK;
+  }
+
   /** The block that is appended to. */
   open() {
     if (!this.block) {
@@ -99,7 +119,7 @@ class Blocks {
   }
 }
 
-/** An answer's text, with its code set apart. The root's textContent is the text, exactly, at any time. */
+/** An answer's text, with its code, headings and strong words set apart. The root's textContent is the text, exactly, at any time. */
 class AnswerText {
   #root;
   #markup = new Markup();
@@ -133,7 +153,9 @@ class AnswerText {
     for (const piece of pieces) {
       if (piece.kind === "text") this.#prose.append(piece.text);
       else if (piece.kind === "code") this.#code?.append(piece.text);
-      else if (piece.kind === "inline") this.#prose.open().append(inline(piece.text));
+      else if (piece.kind === "inline") this.#prose.put(inline(piece.text));
+      else if (piece.kind === "strong") this.#prose.put(strong(piece.text));
+      else if (piece.kind === "heading") this.#prose.head(piece.text, piece.level ?? 1);
       else if (piece.kind === "open") this.#open(piece);
       else this.#close(piece.text);
     }
@@ -164,7 +186,7 @@ class AnswerText {
   }
 }
 
-/** @param {string} text a line that is there, but not seen */
+/** @param {string} text that is there, but not seen */
 function fence(text) {
   const made = element("span", "hidden fence", text);
   made.ariaHidden = "true";
@@ -174,6 +196,12 @@ function fence(text) {
 /** @param {string} text with its backticks */
 function inline(text) {
   return element("code", "", fence("`"), text.slice(1, -1), fence("`"));
+}
+
+/** @param {string} text with its asterisks, and perhaps with code */
+function strong(text) {
+  const parts = text.slice(2, -2).split(/(`[^`]+`)/); // every second one is code
+  return element("strong", "", fence("**"), ...parts.map((part, n) => (n % 2 ? inline(part) : part)), fence("**"));
 }
 
 /**

@@ -13,7 +13,8 @@ const HOSTILE =
   "[click](javascript:alert(3)) [run](command:workbench.action.quit) <a href='javascript:alert(4)'>here</a>\n" +
   '<style>*{display:none}</style>\n' +
   '```html\n<script>alert(5)</script></code></pre><img src=x onerror=alert(6)>\n```\n' +
-  "`<b onclick=alert(7)>` </div></article><iframe src='javascript:alert(8)'></iframe>\n";
+  "`<b onclick=alert(7)>` </div></article><iframe src='javascript:alert(8)'></iframe>\n" +
+  '## <img src=x onerror=alert(9)>\n**<img src=x onerror=alert(10)>** **`<b onclick=alert(11)>`**\n**';
 
 scene('an answer is there while it is written, and Stop reaches AnythingLLM', {}, async ({ relay, window }) => {
   await window.ask('!tokens=6 !pause=3600');
@@ -49,6 +50,22 @@ scene('hostile text is text', {}, async ({ window }) => {
   const made = '.text :is(script, img, svg, style, iframe, b, a)';
   assert.equal(await window.chat.locator(made).count(), 0);
   await window.look('hostile');
+});
+
+scene('headings and strong words are shown as such, without their marks', {}, async ({ window }) => {
+  const answer =
+    '# The `first` **of** all\n**Strong `a**b`**, **kwargs, x**2 + y**2, 2 ** 3 ** 4\n' +
+    '```\n# no heading **nor strong**\n```\n## **Last**\nend **of it';
+  await window.ask(`!echo ${answer}`);
+  await window.is('complete');
+  assert.equal(await window.text(), answer);
+  const seen = (/** @type {string} */ selector) => window.answer.locator(`.text ${selector}`).allInnerTexts();
+  assert.deepEqual(await seen('strong'), ['of', 'Strong a**b', 'Last']);
+  assert.deepEqual((await seen('[role=heading]')).map((text) => text.trim()), ['The first of all', 'Last']);
+  await window.look('marked');
+  await window.answer.locator('button.copy-answer').click();
+  const copied = () => window.page.evaluate(() => navigator.clipboard.readText());
+  await until(async () => (await copied()) === answer, 'the answer on the clipboard, with its marks');
 });
 
 scene(

@@ -62,6 +62,26 @@
       }
     }
 
+    /** @param {HTMLElement} made a part of the text */
+    put(made) {
+      this.open().append(made);
+      this.#size += made.textContent.length;
+    }
+
+    /**
+     * Begin a heading: a block that ends with its line.
+     * @param {string} marks
+     * @param {number} level
+     */
+    head(marks, level) {
+      this.close();
+      const block = this.open();
+      block.setAttribute("role", "heading");
+      block.ariaLevel = String(level);
+      block.append(fence(marks));
+      this.#size = BLOCK;
+    }
+
     /** The block that is appended to. */
     open() {
       if (!this.#block) {
@@ -78,7 +98,7 @@
     }
   }
 
-  /** An answer's text, with its code set apart. The root's textContent is the text, exactly, at any time. */
+  /** An answer's text, with its code, headings and strong words set apart. The root's textContent is the text, exactly, at any time. */
   class AnswerText {
     #root;
     #prose;
@@ -107,7 +127,9 @@
       for (const piece of pieces) {
         if (piece.kind === "text") this.#prose.append(piece.text);
         else if (piece.kind === "code") this.#code?.append(piece.text);
-        else if (piece.kind === "inline") this.#prose.open().append(inline(piece.text));
+        else if (piece.kind === "inline") this.#prose.put(inline(piece.text));
+        else if (piece.kind === "strong") this.#prose.put(strong(piece.text));
+        else if (piece.kind === "heading") this.#prose.head(piece.text, piece.level);
         else if (piece.kind === "open") this.#open(piece);
         else this.#close(piece.text);
       }
@@ -162,7 +184,7 @@
     setTimeout(() => (copied.ariaLabel = before), 1500);
   }
 
-  /** @param {string} text a line that is there, but not seen */
+  /** @param {string} text that is there, but not seen */
   function fence(text) {
     const made = element("span", "hidden", text);
     made.ariaHidden = "true";
@@ -172,6 +194,12 @@
   /** @param {string} text with its backticks */
   function inline(text) {
     return element("code", "", fence("`"), text.slice(1, -1), fence("`"));
+  }
+
+  /** @param {string} text with its asterisks, and perhaps with code */
+  function strong(text) {
+    const parts = text.slice(2, -2).split(/(`[^`]+`)/); // every second one is code
+    return element("strong", "", fence("**"), ...parts.map((part, n) => (n % 2 ? inline(part) : part)), fence("**"));
   }
 
   /**

@@ -1,17 +1,19 @@
 /**
- * Where code begins and ends in an answer that is still being written.
+ * Where code, headings and strong words begin and end in an answer that is still being written.
  *
- * Only two things of Markdown are known, blocks fenced with ``` and `code` within a line; all else is
- * text. The pieces, joined, are always the text as it came.
+ * Of Markdown are known blocks fenced with ```, `# headings`, and within a line `code` and `**strong**`;
+ * all else is text. The pieces, joined, are always the text as it came.
  */
 
 /**
- * `open` and `close` are the lines of the fences, `inline` has its backticks.
+ * `open` and `close` are the lines of the fences, `inline` has its backticks, `strong` its asterisks and
+ * perhaps `code` in it. `heading` are the marks; what follows in its line is the heading.
  * @typedef {object} Piece
- * @property {"text" | "inline" | "open" | "code" | "close"} kind
+ * @property {"text" | "inline" | "strong" | "heading" | "open" | "code" | "close"} kind
  * @property {string} text
  * @property {string} [language] of `open`; may be empty
  * @property {number} [indent] of `open`: the blanks before the fence
+ * @property {number} [level] of `heading`: 1 to 6
  */
 
 /** Characters that may be held back until it is known what they are. */
@@ -19,15 +21,22 @@ const MOST_HELD = 200;
 
 // Lists indent the fences of their items.
 const OPENING = /^( {0,12})(`{3,})([^`]*)$/;
-const MAY_OPEN = /^ {0,12}(?:`{0,2}|`{3,}[^`]*)$/;
+const MAY_OPEN = /^(?: {0,12}(?:`{0,2}|`{3,}[^`]*)|#{1,6}[ \t]{0,12})$/;
 const CLOSING = /^( *)(`{3,})[ \t\r]*$/;
 const MAY_CLOSE = /^( *)`*[ \t\r]*$/;
-const RUN = /`+/y;
-const SPECIAL = /[`\n]/g;
+const HEADING = /^(#{1,6})[ \t]{1,12}(?=\S)/;
+const SPECIAL = /[`*\n]/g;
+const RUN = /^(?:`+|\*+)/;
+const INLINE = /^`[^`\n]+`/;
+// Each of its characters can be read in one way only, so the time is that of its length.
+const STRONG = /^\*\*(?![\s*])(?:[^`*\n]|`[^`\n]+`|\*(?!\*))+\*\*(?!\*)/;
+const MAY_BE_EITHER = /^(?:`+|`[^`\n]*|\*+|\*\*(?![\s*])(?:[^`*\n]|`[^`\n]+`|\*(?!\*))*(?:`[^`\n]*|\*{0,2}))$/;
 
 /** Cuts a text, which comes piece by piece, into text and code, each character once. */
 class Fences {
   #held = "";
+  /** The character before what is held. */
+  #before = "";
   #lineStart = true;
   /** @type {{indent: number, ticks: number} | null} */
   #fence = null;
@@ -64,11 +73,13 @@ class Fences {
       at = next;
     }
     this.#held = data.slice(at);
+    this.#before = data[at - 1] ?? this.#before;
     return pieces;
   }
 
   /**
-   * At the start of a line: take it if it is a fence. Returns where to go on; -1 to wait for more.
+   * At the start of a line: take it if it is a fence, or a heading's marks. Returns where to go on; -1 to
+   * wait for more.
    * @param {string} data
    * @param {number} at
    * @param {boolean} last
@@ -80,11 +91,14 @@ class Fences {
     const next = end < 0 ? data.length : end + 1;
     if (end >= 0 || last) {
       if (this.#takeFence(line, data.slice(at, next), pieces)) return next;
-    } else if (line.length <= MOST_HELD && this.#mayBeFence(line)) {
+    } else if (line.length <= MOST_HELD && this.#mayBeMore(line)) {
       return -1;
     }
     this.#lineStart = false;
-    return at;
+    const heading = this.#fence ? null : HEADING.exec(line);
+    if (!heading) return at;
+    pieces.push({ kind: "heading", text: heading[0], level: heading[1].length });
+    return at + heading[0].length;
   }
 
   /**
@@ -110,14 +124,14 @@ class Fences {
   }
 
   /** @param {string} line */
-  #mayBeFence(line) {
+  #mayBeMore(line) {
     if (!this.#fence) return MAY_OPEN.test(line);
     const found = MAY_CLOSE.exec(line);
     return found !== null && found[1].length <= this.#fence.indent + 3;
   }
 
   /**
-   * In a line: take up to its end, or to where a word in backticks ends.
+   * In a line: take up to its end, or to where words in backticks or asterisks end.
    * @param {string} data
    * @param {number} at
    * @param {boolean} last
@@ -131,16 +145,19 @@ class Fences {
       return this.#take(data, at, special + 1, pieces);
     }
     if (special > at) return this.#take(data, at, special, pieces);
-    RUN.lastIndex = at;
-    const run = /** @type {RegExpExecArray} */ (RUN.exec(data))[0].length;
-    const open = !last && data.length - at <= MOST_HELD; // more may come, and may be waited for
-    if (at + run === data.length && open) return -1;
-    if (run > 1) return this.#take(data, at, at + run, pieces);
-    const end = find(data, at + 1);
-    if (end < 0 && open) return -1;
-    if (end < 0 || data[end] === "\n" || end - at > MOST_HELD) return this.#take(data, at, at + 1, pieces);
-    pieces.push({ kind: "inline", text: data.slice(at, end + 1) });
-    return end + 1;
+    const rest = data.slice(at, at + MOST_HELD + 1); // all that it depends on, however the text is cut
+    if (!last && rest.length <= MOST_HELD && MAY_BE_EITHER.test(rest)) return -1;
+    const inline = INLINE.exec(rest)?.[0];
+    if (inline) {
+      pieces.push({ kind: "inline", text: inline });
+      return at + inline.length;
+    }
+    const strong = STRONG.exec(rest)?.[0];
+    if (strong && isStrong(data[at - 1] ?? this.#before, strong, rest[strong.length] ?? "")) {
+      pieces.push({ kind: "strong", text: strong });
+      return at + strong.length;
+    }
+    return this.#take(data, at, at + /** @type {RegExpExecArray} */ (RUN.exec(rest))[0].length, pieces);
   }
 
   /**
@@ -157,6 +174,18 @@ class Fences {
     else pieces.push({ kind, text });
     return to;
   }
+}
+
+/**
+ * Whether asterisks set words apart: no blank is inside of them, and they are no power, as in x**2 + y**2.
+ * @param {string} before the character before them; may be empty
+ * @param {string} strong
+ * @param {string} after the character after them; may be empty
+ */
+function isStrong(before, strong, after) {
+  const first = before + strong[2];
+  const last = strong.at(-3) + after;
+  return strong.length <= MOST_HELD && !/^\s/.test(last) && !/^\w[!-~]/.test(first) && !/^[!-~]\w/.test(last);
 }
 
 /**

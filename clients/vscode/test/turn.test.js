@@ -27,6 +27,58 @@ test("the pieces are the text, in whatever parts it comes", () => {
   }
 });
 
+/** @param {string} text @param {number} size */
+function cut(text, size) {
+  const fences = new Fences();
+  const cuts = [];
+  for (let at = 0; at < text.length; at += size) {
+    cuts.push(fences.feed(text.slice(at, at + size)));
+    assert.ok(fences.held.length <= 200);
+  }
+  const pieces = [...cuts, fences.close()].flat();
+  assert.equal(pieces.map((piece) => piece.text).join(""), text);
+  return pieces;
+}
+
+/** @param {string} text @param {string} kind */
+function found(text, kind) {
+  const [whole, ...others] = [text.length, 1, 2, 3].map((size) => cut(text, size).filter((piece) => piece.kind === kind));
+  for (const other of others) assert.deepEqual(other, whole);
+  return whole.map((piece) => piece.text);
+}
+
+test("words in two asterisks are strong", () => {
+  for (const text of ["**a**", "**two words**", "**use `x` here**", "**`a**b`**", "**<img onerror>**", "**a *b* c**", "**a\u00a0b**"]) {
+    assert.deepEqual(found(text, "strong"), [text]);
+    assert.deepEqual(found(`- (${text}), 用Python**编写**代码 ${text}\n${text}`, "strong"), [text, "**编写**", text, text]);
+    assert.deepEqual(found(`\`\`\`\n${text}\n\`\`\``, "strong"), []);
+  }
+  assert.deepEqual(found(`**${"x".repeat(196)}** **${"y".repeat(197)}**`, "strong"), [`**${"x".repeat(196)}**`]);
+});
+
+test("other asterisks are text", () => {
+  const texts = ["2 ** 3 ** 4", "**kwargs", "a**b", "a**b**c", "x**2 + y**2", "x**(2) + y**(3)", "f(**a, **b)", "***a***", "**a***", "***a**", "__a__"];
+  texts.push("**", "a**", "****", "** a**", "**a **", "**a\nb**", "**a `b** c`", "**it`s**", "**a ** b**", "* a\n* b", "`**a**`", "**\u3000a**");
+  for (const text of texts) assert.deepEqual(found(text, "strong"), [], text);
+});
+
+test("a line that begins with number signs and a blank is a heading", () => {
+  assert.deepEqual(found("# a\n## `b` **c**\r\n###### d", "heading"), ["# ", "## ", "###### "]);
+  assert.deepEqual(cut("##\t a", 1).map(({ kind, level }) => [kind, level]), [["heading", 2], ["text", undefined]]);
+  for (const text of ["#a", "#", "# ", "# \n", "#\na", "#!/bin/sh", "a # b", " # a", "####### a", "```\n# a\n```"]) {
+    assert.deepEqual(found(text, "heading"), [], text);
+  }
+});
+
+test("asterisks by the million take no longer than other text", () => {
+  for (const part of ["*", "**", "**a ", "**a", "a** ", "**`a ", "**`a` ", "* ", "#", "# ", "\n# **", `**${"a".repeat(190)} `]) {
+    const text = part.repeat(1_000_000 / part.length);
+    assert.deepEqual(cut(text, text.length).filter(({ kind }) => kind === "strong"), [], part);
+    cut(text, 1_000);
+  }
+  assert.equal(cut("**a** ".repeat(100_000), 1_000).filter(({ kind }) => kind === "strong").length, 100_000);
+});
+
 /** @param {Turn} turn @param {string} text */
 function told(turn, text) {
   for (const piece of text.match(/[^]{1,7}/g) ?? []) turn.add({ type: "chunk", content: piece });
