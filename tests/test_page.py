@@ -269,6 +269,16 @@ async def test_a_heading_is_one_before_its_line_ends(relay: Relay, open_page: Op
     assert await heading.all_text_contents() == ["# **Strong*"]
 
 
+async def test_strong_words_are_counted_in_blocks(relay: Relay, open_page: OpenPage) -> None:
+    """A piece more costs the layout of its block, also where hardly anything is plain text."""
+    user = await open_page(relay.url)
+    text = "**strong words**\n" * 300
+    await user.ask(f"!echo {text}")
+    assert await user.ended() == text
+    sizes = [len(block) for block in await user.turn.locator(".block").all_text_contents()]
+    assert max(sizes) < 2_100
+
+
 async def test_code_is_code_before_its_fence_ends(relay: Relay, open_page: OpenPage) -> None:
     """The answer pauses within a block."""
     user = await open_page(relay.url)

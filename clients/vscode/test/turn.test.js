@@ -50,7 +50,7 @@ function found(text, kind) {
 test("words in two asterisks are strong", () => {
   for (const text of ["**a**", "**two words**", "**use `x` here**", "**`a**b`**", "**<img onerror>**", "**a *b* c**", "**a\u00a0b**"]) {
     assert.deepEqual(found(text, "strong"), [text]);
-    assert.deepEqual(found(`- (${text}), 用Python**编写**代码 ${text}\n${text}`, "strong"), [text, "**编写**", text, text]);
+    assert.deepEqual(found(`- (${text}), 用Python**编写**and ${text}\n${text}`, "strong"), [text, "**编写**", text, text]);
     assert.deepEqual(found(`\`\`\`\n${text}\n\`\`\``, "strong"), []);
   }
   assert.deepEqual(found(`**${"x".repeat(196)}** **${"y".repeat(197)}**`, "strong"), [`**${"x".repeat(196)}**`]);
@@ -60,6 +60,13 @@ test("other asterisks are text", () => {
   const texts = ["2 ** 3 ** 4", "**kwargs", "a**b", "a**b**c", "x**2 + y**2", "x**(2) + y**(3)", "f(**a, **b)", "***a***", "**a***", "***a**", "__a__"];
   texts.push("**", "a**", "****", "** a**", "**a **", "**a\nb**", "**a `b** c`", "**it`s**", "**a ** b**", "* a\n* b", "`**a**`", "**\u3000a**");
   for (const text of texts) assert.deepEqual(found(text, "strong"), [], text);
+});
+
+test("runs of marks are text, however they come", () => {
+  for (const [text, inline] of [["a ```x`", []], ["`x``", ["`x`"]], [`${"`".repeat(301)}x\``, []], [`\`${"x".repeat(300)}\``, []]]) {
+    assert.deepEqual(found(String(text), "inline"), inline);
+  }
+  assert.deepEqual(found(`${"*".repeat(301)}x**`, "strong"), []);
 });
 
 test("a line that begins with number signs and a blank is a heading", () => {
