@@ -13,14 +13,12 @@ from relay.store import LEASE, Seen, Store, unavailable
 from relay.streams import Streams
 from relay.window import EventsGone, Span
 
-# Seconds between two looks when nothing is heard.
-_LOOK: Final = 1.0
 # Seconds without Redis after which a reader has to come back.
 _OUTAGE: Final = 30.0
 # Seconds that a stop may take.
 _STOP: Final = 2 * LEASE
 # Seconds by which all is in the store that its home had sent before, or the home is known to be gone.
-_REACH: Final = LEASE + 2 * _LOOK
+_REACH: Final = LEASE + 2.0
 # Ids left out before the end of a stream whose home is gone: its readers there may have heard events
 # that are not in the store, each up to another one, and for all of them the end is still to come.
 _LEAP: Final = 10_000
@@ -142,7 +140,7 @@ class _Watch:
     async def _wait(self) -> None:
         if not self._at_once:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):
+                async with asyncio.timeout(self._store.look):
                     await self._news.wait()
         self._at_once = False
         self._news.clear()

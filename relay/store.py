@@ -31,6 +31,8 @@ from relay.errors import Code, RelayError
 # Seconds without a sign of its home after which a stream counts as lost with it, and between two signs.
 LEASE: Final = 6.0
 BEAT: Final = 2.0
+# Seconds between two looks of a follower, at most.
+_LOOK: Final = 1.0
 # Seconds for one answer of Redis, and until it is tried again.
 _TIMEOUT: Final = 2.0
 _RETRY: Final = 0.5
@@ -201,6 +203,8 @@ class Store:
         self._redis = Redis(connection_pool=self._pool)
         # In the pool's queue whoever comes may pass those who wait. Two are for hearing, and for a ping.
         self._turns = asyncio.Semaphore(_CONNECTIONS - 2)
+        self.look = min(_LOOK, patience / 3)
+        """Seconds between two looks of a follower that hears nothing: so often it counts as reading."""
         self._read_for = round(patience * 1000)
         self._live_for = round((patience + LEASE) * 1000)
         self._me = secrets.token_urlsafe(12)
