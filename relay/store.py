@@ -52,9 +52,8 @@ if KEYS[2] ~= '' then
     end
     redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[5])
 end
-redis.call('HSET', KEYS[1], 'owner', ARGV[2], 'asked', ARGV[3], 'key', KEYS[2], 'home', ARGV[4])
-redis.call('HSETNX', KEYS[1], 'first', 1)
-redis.call('HSETNX', KEYS[1], 'last', 0)
+redis.call('HSET', KEYS[1], 'owner', ARGV[2], 'asked', ARGV[3], 'key', KEYS[2], 'home', ARGV[4],
+    'first', 1, 'last', 0)
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return ARGV[1]
 """

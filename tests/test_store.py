@@ -142,6 +142,15 @@ async def test_a_key_stands_for_the_first_stream(make: MakeStore) -> None:
     assert await other.announce("second", b"\x01", "key", b"\x02") == "second"
 
 
+async def test_a_key_whose_stream_redis_threw_away_is_free(make: MakeStore, redis: RedisServer) -> None:
+    """As one may that has to make room, whatever it was told."""
+    store = await make()
+    await store.announce("first", None, "key", b"\x02")
+    await redis.ask("DEL", "relay:stream:first")
+    assert await store.asked(None, "key") is None
+    assert await store.announce("second", None, "key", b"\x02") == "second"
+
+
 async def test_what_is_read_elsewhere_is_forgotten_later(make: MakeStore, redis: RedisServer) -> None:
     home, other = await announced(await make()), await make()
     await write(home, 0, b"a", ended=True)
