@@ -343,6 +343,18 @@ async def test_a_reader_elsewhere_is_let_go_when_redis_is_away_for_long(
             assert await following.rest() == []
 
 
+async def test_what_is_refused_takes_no_room(start: StartRelay, redis: RedisServer) -> None:
+    relay = await start(relay_resume_total_bytes=16384)
+    await redis.kill()
+    await up(relay, is_up=False)
+    for _ in range(10):
+        assert (await relay.refused({"question": "x", "resumable": True}))[0] == 503
+    await redis.start()
+    await up(relay)
+    async with relay.asking("!echo hi", resumable=True) as listening:
+        assert (await listening.rest()).text == "hi"
+
+
 @pytest.mark.parametrize("stays", [True, False], ids=["stays", "leaves"])
 async def test_redis_dies_amid_an_answer_and_forgets_all(
     start: StartRelay, redis: RedisServer, standin: StandIn, stays: bool
