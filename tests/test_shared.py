@@ -343,6 +343,19 @@ async def test_a_reader_elsewhere_is_let_go_when_redis_is_away_for_long(
             assert await following.rest() == []
 
 
+async def test_at_home_no_redis_is_needed_to_come_back(start: StartRelay, redis: RedisServer) -> None:
+    """Nor to stop it."""
+    relay = await start()
+    async with relay.asking("!endless !slow=0.02", resumable=True) as listening:
+        first = await listening.next()
+    await redis.kill()
+    await up(relay, is_up=False)
+    async with relay.following(listening.stream_id) as following:
+        assert await following.next() == first
+        assert await relay.answers("DELETE", f"/streams/{listening.stream_id}") == (204, "")
+        assert (await following.rest()).end["reason"] == "cancelled"
+
+
 async def test_what_is_refused_takes_no_room(start: StartRelay, redis: RedisServer) -> None:
     relay = await start(relay_resume_total_bytes=16384)
     await redis.kill()
