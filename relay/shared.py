@@ -88,9 +88,8 @@ class SharedStreams(ResumableStreams):
         """
         held, stream = self._admit(make, owner, asked)
         opening: asyncio.Task[Followed] = self._send(self._open(held, stream, ended))
-        return await asyncio.shield(
-            opening
-        )  # its client may leave, but others may have found it by then
+        # The client may leave meanwhile, but others may have found the stream by then.
+        return await asyncio.shield(opening)
 
     async def _open(
         self, held: ResumableStream, stream: RelayStream, ended: Callable[[RelayStream], None]
