@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 from tests.clients import PATIENCE, Asking, ProgramAsking
+from tests.program import take_interrupts
 
 _PROTOCOL: Final = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
 
@@ -55,6 +56,7 @@ class Written(NamedTuple):
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
+                preexec_fn=None if sys.platform == "win32" else take_interrupts,
             )
             try:
                 yield process
