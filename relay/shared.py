@@ -160,7 +160,10 @@ class SharedStreams(ResumableStreams):
             seconds = heard_at + self._holding.patience - asyncio.get_running_loop().time()
         if seconds > 0 and held in self._running:
             held.wait_for_readers(seconds)
-        else:
+            return
+        with suppress(RelayError):
+            await self._store.forget(held.id)  # before it ends here: who comes now is told at once
+        if not held.readers and held.id in self._by_id:
             self._forget(held)
 
     def _forget(self, held: ResumableStream) -> None:

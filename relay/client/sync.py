@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import ExitStack, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Thread, main_thread
 from typing import Any, Final, NoReturn, Self, TypeVar, Unpack
 
 from relay.client.decoding import AnyEvent
@@ -52,7 +52,7 @@ class _Loop:
         self._started: SimpleQueue[asyncio.AbstractEventLoop] = SimpleQueue()
         self._over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._thread = Thread(target=asyncio.run, args=(self._main(),), name="relay.client", daemon=True)
+        self._thread = Thread(target=self._run, name="relay.client", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -74,6 +74,15 @@ class _Loop:
         except BaseException:
             self._loop.call_soon_threadsafe(self._interrupt)
             raise
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except RuntimeError:
+            # At the end of a program asyncio may not start the thread in which it would wait for those
+            # that look up names (Python 3.12). All is done by then.
+            if main_thread().is_alive():
+                raise
 
     async def _main(self) -> None:
         self._started.put(asyncio.get_running_loop())
