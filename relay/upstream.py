@@ -191,11 +191,6 @@ class Upstream:
         """Connections that carry an answer now."""
         return len(self._replies)
 
-    @property
-    def up(self) -> bool | None:
-        """Whether AnythingLLM is there and takes our key; None while that is not known."""
-        return self.readiness.up
-
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         pool = aiohttp.TCPConnector(

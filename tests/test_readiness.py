@@ -145,7 +145,7 @@ async def test_a_slow_probe_is_not_waited_for_where_something_is_known() -> None
             await client.readiness.check()
         await auth.heard(2)
         assert not client.readiness.ask().done()
-        assert client.up
+        assert client.readiness.up
 
 
 async def test_where_nothing_is_known_the_probe_is_waited_for() -> None:
@@ -156,7 +156,7 @@ async def test_where_nothing_is_known_the_probe_is_waited_for() -> None:
         await auth.heard(1)
         await asyncio.sleep(0.05)
         assert not waiting.done()
-        assert client.up is None
+        assert client.readiness.up is None
         auth.answers.set()
         await waiting
 
@@ -167,7 +167,7 @@ async def test_where_nothing_is_known_the_wait_ends_all_the_same() -> None:
     auth.answers.clear()
     async with server(auth.serve) as url, asking(url) as client:
         assert await failure(client) is Code.UPSTREAM_TIMEOUT
-        assert client.up is False
+        assert client.readiness.up is False
 
 
 @pytest.mark.usefixtures("impatient")
@@ -181,13 +181,13 @@ async def test_a_probe_without_an_answer_counts_once_the_last_sign_of_life_is_ol
         await ready.check()
         await ready.check()
         assert auth.asked == 3
-        assert client.up
+        assert client.readiness.up
         ready._alive_for = 0.0
-        assert client.up is False
+        assert client.readiness.up is False
         assert await failure(client) is Code.UPSTREAM_TIMEOUT
         auth.answers.set()
         await ready.check()
-        assert client.up
+        assert client.readiness.up
 
 
 @pytest.mark.usefixtures("impatient")
@@ -215,10 +215,10 @@ async def test_a_definite_failure_counts_at_once(status: bytes, says: bytes, cod
         await client.readiness.check()
         auth.status, auth.says, good = status, says, (auth.status, auth.says)
         assert await failure(client) is code
-        assert client.up is False
+        assert client.readiness.up is False
         auth.status, auth.says = good
         await client.readiness.check()
-        assert client.up
+        assert client.readiness.up
 
 
 async def test_a_failure_is_told_while_the_next_probe_is_slow() -> None:
@@ -238,20 +238,20 @@ async def test_who_refuses_connections_is_down_at_once(standin: StandIn) -> None
         await standin.stop()
         assert await failure(client) is Code.UPSTREAM_UNREACHABLE
         await standin.start(port)
-        assert client.up is False
+        assert client.readiness.up is False
         await answer(client, QUESTION)
-        assert client.up
+        assert client.readiness.up
 
 
 async def test_an_answer_is_a_sign_of_life_and_a_refusal_is_none(standin: StandIn) -> None:
     async with asking(standin.url) as client:
-        assert client.up is None
+        assert client.readiness.up is None
         await answer(client)
-        assert client.up
+        assert client.readiness.up
     async with Upstream(standin.url, "another-key", connect_timeout=5, max_streams=1) as client:
         with pytest.raises(RelayError):
             await client.ask(QUESTION)
-        assert client.up is None
+        assert client.readiness.up is None
 
 
 # --- the relay's answers ---
@@ -284,10 +284,10 @@ async def test_an_anythingllm_that_stands_still_leaves_the_relay_ready(start_rel
 async def test_who_looks_at_the_metrics_has_anythingllm_asked(relay: Relay) -> None:
     """So what they tell of it is never older than the last look, though nobody asks `/readyz`."""
     up = relay.app[UPSTREAM]
-    assert up.up is None
+    assert up.readiness.up is None
     async with relay.client.get("/metrics") as response:
         assert response.status == 200
-    while not up.up:
+    while not up.readiness.up:
         await asyncio.sleep(0.01)
 
 
