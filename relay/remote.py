@@ -34,19 +34,14 @@ class RemoteStream(Followed):
         super().__init__(id_, self._remote)
         self._store = store
 
-    async def has_more(self, after: int) -> bool:
-        """Whether anything is still to come; waits for what its home has sent and not yet written.
-
-        Raises RelayError, as for a stream of this process, and resume_unavailable.
-        """
-        with suppress(EventsGone):  # told as what the store holds then
-            await self._remote.reach(after)
-        return await super().has_more(after)
-
     async def cancel(self) -> None:
         """Have its home end it, and return once that is so. Raises RelayError (resume_unavailable)."""
         await self._store.stop(self.id)
         await self._remote.wait_for_end()
+
+    async def _span(self, after: int) -> Span:
+        """Wait for what its home has sent and not yet written. Raises RelayError, as span does."""
+        return await self._remote.reach(after)
 
 
 class RemoteWindow:
@@ -62,7 +57,7 @@ class RemoteWindow:
         seen = await self._store.follow(self._id, 0)
         if seen is None:
             raise unknown()
-        return Span(seen.first, seen.last, bool(seen.end))
+        return _span(seen)
 
     async def read(self, after: int) -> tuple[int, bytes]:
         """Return events that follow `after`, or wait for some; nothing at the end. Raises EventsGone.
@@ -78,13 +73,14 @@ class RemoteWindow:
                     break
         return after, b""
 
-    async def reach(self, after: int) -> None:
-        """Return once this event is in the store, or was surely never sent. Raises EventsGone."""
-        with self._watch(after) as watch, suppress(TimeoutError):
+    async def reach(self, after: int) -> Span:
+        """Return what is in the store once this event is, or was surely never sent; raises as span."""
+        with self._watch(after) as watch, suppress(TimeoutError, EventsGone):
             async with asyncio.timeout(_REACH):
                 while (seen := await watch.look()) is not None:
                     if after <= seen.last or seen.end:
-                        return
+                        return _span(seen)
+        return await self.span()
 
     async def wait_for_end(self) -> None:
         """Return once the stream has ended, or is not in the store any more.
@@ -161,6 +157,10 @@ class _Watch:
             self._at_once = True
             return None
         return seen
+
+
+def _span(seen: Seen) -> Span:
+    return Span(seen.first, seen.last, bool(seen.end))
 
 
 def _cut(seen: Seen, after: int) -> tuple[int, bytes]:

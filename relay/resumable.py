@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 from relay.errors import Code, RelayError
 from relay.stream import RelayStream
 from relay.streams import Streams
-from relay.window import Budget, MemoryWindow, Window
+from relay.window import Budget, MemoryWindow, Span, Window
 
 MAX_READERS: Final = 64
 # Bytes that a stream counts for besides its events: about what it costs without any.
-COST: Final = 4096
+_COST: Final = 4096
 
 
 class Asked(NamedTuple):
@@ -50,7 +50,7 @@ class Followed:
         Raises RelayError: bad_request for an event that was never sent, events_gone for one that is
         no longer held.
         """
-        span = await self._window.span()
+        span = await self._span(after)
         if after > span.last:
             message = f"There is no event {after} yet; the last one is {span.last}."
             raise RelayError(Code.BAD_REQUEST, message)
@@ -75,6 +75,10 @@ class Followed:
 
     def readers_changed(self) -> None:
         """Note that a reader came or left."""
+
+    async def _span(self, _after: int) -> Span:
+        """Return what is held, for a reader that has the events up to this one."""
+        return await self._window.span()
 
 
 class ResumableStream(Followed):
@@ -208,18 +212,23 @@ class ResumableStreams:
         window = MemoryWindow(self._holding.stream_bytes, self._budget)
         stream = make(window)
         self._streams.admit(stream, owner)
-        if not self._budget.allows(COST):
+        if not self._budget.allows(_COST):
             self._streams.release(stream)
             message = (
                 "There is no room for a further resumable stream (RELAY_RESUME_TOTAL_BYTES); try again,"
                 " or ask without `resumable`."
             )
             raise RelayError(Code.RESUME_UNAVAILABLE, message, headers={"Retry-After": "1"})
-        self._budget.change(COST)
+        self._budget.change(_COST)
         held = ResumableStream(
             window, owner=owner, asked=asked, patience=self._holding.patience, abandoned=self._leave
         )
         return held, stream
+
+    def _dismiss(self, stream: RelayStream) -> None:
+        """Take back an admission."""
+        self._streams.release(stream)
+        self._budget.change(-_COST)
 
     def _begin(
         self, held: ResumableStream, stream: RelayStream, ended: Callable[[RelayStream], None]
@@ -250,7 +259,7 @@ class ResumableStreams:
         if held.asked is not None:
             del self._by_key[held.owner, held.asked.key]
         self._ended.pop(held, None)
-        self._budget.change(-COST)
+        self._budget.change(-_COST)
         held.release()
         if held in self._running:
             self._running[held].task.cancel()

@@ -12,7 +12,6 @@ from relay.errors import Code, RelayError
 from relay.mirror import Mirror
 from relay.remote import LOST, RemoteStream
 from relay.resumable import (
-    COST,
     Asked,
     Followed,
     Holding,
@@ -21,7 +20,7 @@ from relay.resumable import (
     conflict,
     unknown,
 )
-from relay.store import Store
+from relay.store import Store, digits
 from relay.stream import RelayStream
 from relay.streams import Streams
 from relay.window import MemoryWindow
@@ -54,7 +53,7 @@ class SharedStreams(ResumableStreams):
         """
         if id_ in self._by_id:
             return await super().find(id_, owner)
-        if await self._store.owner(id_) != ("" if owner is None else owner.hex()):
+        if await self._store.owner(id_) != digits(owner):
             raise unknown()
         if (remote := self._remote.get(id_)) is None:
             remote = self._remote[id_] = RemoteStream(self._store, id_, self._streams)
@@ -176,11 +175,6 @@ class SharedStreams(ResumableStreams):
         await asyncio.wait([mirroring])
         if not self._closing:
             await self._store.forget(held.id)
-
-    def _dismiss(self, stream: RelayStream) -> None:
-        """Take back an admission."""
-        self._streams.release(stream)
-        self._budget.change(-COST)
 
     def _send(self, errand: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Have something done in the background, if Redis is there."""

@@ -253,7 +253,7 @@ class Store:
         Returns the stream that the owner's Idempotency-Key stands for, which may be another one.
         """
         keys = [f"relay:stream:{id_}", "" if key is None else _asked(owner, key)]
-        told = [id_, _digits(owner), asked.hex(), self._me, self._live_for]
+        told = [id_, digits(owner), asked.hex(), self._me, self._live_for]
         return str((await self._run(self._announce, keys, told)).decode())
 
     async def append(
@@ -403,11 +403,12 @@ def _keys(id_: str) -> list[str]:
 
 
 def _asked(owner: bytes | None, key: str) -> str:
-    digest = hashlib.sha256(f"{_digits(owner)} {key}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{digits(owner)} {key}".encode()).hexdigest()
     return f"relay:asked:{digest}"
 
 
-def _digits(owner: bytes | None) -> str:
+def digits(owner: bytes | None) -> str:
+    """Return an owner as it is written here; empty for none."""
     return "" if owner is None else owner.hex()
 
 
